@@ -1,0 +1,7 @@
+//! Documents: their bytes under their content hash, and their text.
+
+pub mod hash;
+pub mod store;
+
+pub use hash::Hash;
+pub use store::{DocumentStore, StoreError, Upload};

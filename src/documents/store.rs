@@ -1,0 +1,208 @@
+//! Content-addressed store of document bytes and large step outputs, over
+//! OpenDAL.
+
+use bytes::Bytes;
+use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::{ErrorKind, Operator, Writer};
+use uuid::Uuid;
+
+use super::Hash;
+
+/// Why the store could not do it. The text is for logs only.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The bytes are not there.
+    #[error("no document {0}")]
+    Missing(Hash),
+    /// More bytes than the caller allowed.
+    #[error("more than {0} bytes")]
+    TooLarge(u64),
+    /// The store is away or full.
+    #[error("document store: {0}")]
+    Backend(#[from] opendal::Error),
+}
+
+/// Bytes under their blake3 hash. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DocumentStore {
+    operator: Operator,
+}
+
+/// What is known of stored bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Content address.
+    pub hash: Hash,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl DocumentStore {
+    /// A store over any OpenDAL service; its calls are retried and limited in
+    /// time.
+    pub fn new(operator: Operator) -> Self {
+        let operator =
+            operator.layer(TimeoutLayer::new()).layer(RetryLayer::new().with_max_times(3));
+        Self { operator }
+    }
+
+    /// A store in a local folder, which is made if it is missing.
+    ///
+    /// # Errors
+    /// If OpenDAL cannot use the folder.
+    pub fn in_folder(root: &str) -> Result<Self, StoreError> {
+        let service = opendal::services::Fs::default().root(root);
+        Ok(Self::new(Operator::new(service)?))
+    }
+
+    /// Starts to take bytes whose hash is known only at their end.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn upload(&self) -> Result<Upload, StoreError> {
+        let path = format!("uploads/{}", Uuid::now_v7());
+        let writer = self.operator.writer(&path).await?;
+        Ok(Upload {
+            operator: self.operator.clone(),
+            path,
+            writer,
+            hasher: blake3::Hasher::new(),
+            size: 0,
+        })
+    }
+
+    /// Stores bytes that are in memory already.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn put(&self, bytes: Bytes) -> Result<Stored, StoreError> {
+        let hash = Hash::from(blake3::hash(&bytes));
+        let size = bytes.len() as u64;
+        let path = path_of(hash);
+        if !self.operator.exists(&path).await? {
+            self.operator.write(&path, bytes).await?;
+        }
+        Ok(Stored { hash, size })
+    }
+
+    /// Reads all bytes of `hash`, refusing more than `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::TooLarge`] or the backend's.
+    pub async fn read(&self, hash: Hash, limit: u64) -> Result<Bytes, StoreError> {
+        let path = path_of(hash);
+        let missing = |error: opendal::Error| match error.kind() {
+            ErrorKind::NotFound => StoreError::Missing(hash),
+            _ => StoreError::Backend(error),
+        };
+        let size = self.operator.stat(&path).await.map_err(missing)?.content_length();
+        if size > limit {
+            return Err(StoreError::TooLarge(limit));
+        }
+        Ok(self.operator.read(&path).await.map_err(missing)?.to_bytes())
+    }
+
+    /// Fails if the store cannot be reached.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        Ok(self.operator.check().await?)
+    }
+}
+
+/// Bytes on their way into the store. Nothing of it can be read until
+/// [`Upload::finish`].
+pub struct Upload {
+    operator: Operator,
+    path: String,
+    writer: Writer,
+    hasher: blake3::Hasher,
+    size: u64,
+}
+
+impl Upload {
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), StoreError> {
+        self.hasher.update(&piece);
+        self.size += piece.len() as u64;
+        Ok(self.writer.write(piece).await?)
+    }
+
+    /// Bytes taken so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Makes the bytes durable and readable under their hash.
+    ///
+    /// The bytes are flushed before the rename, and the commit that refers to
+    /// them comes after it, so no committed row names missing bytes.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn finish(mut self) -> Result<Stored, StoreError> {
+        self.writer.close().await?;
+        let hash = Hash::from(self.hasher.finalize());
+        let path = path_of(hash);
+        if self.operator.info().capability().rename {
+            self.operator.rename(&self.path, &path).await?;
+        } else {
+            self.operator.copy(&self.path, &path).await?;
+            self.operator.delete(&self.path).await?;
+        }
+        Ok(Stored { hash, size: self.size })
+    }
+
+    /// Gives the upload up and removes what arrived.
+    pub async fn abort(mut self) {
+        let aborted = self.writer.abort().await;
+        let deleted = self.operator.delete(&self.path).await;
+        if let Err(error) = aborted.and(deleted) {
+            tracing::debug!(%error, "an abandoned upload is left for the sweeper");
+        }
+    }
+}
+
+/// Two levels of folders keep each folder small.
+fn path_of(hash: Hash) -> String {
+    let name = hash.to_string();
+    let (first, rest) = name.split_at(2);
+    let (second, _) = rest.split_at(2);
+    format!("documents/{first}/{second}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_uploaded_in_pieces_is_read_back_whole_under_its_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DocumentStore::in_folder(folder.path().to_str().unwrap()).unwrap();
+        let mut upload = store.upload().await.unwrap();
+        upload.write(Bytes::from_static(b"mill")).await.unwrap();
+        upload.write(Bytes::from_static(b"race")).await.unwrap();
+        let stored = upload.finish().await.unwrap();
+        assert_eq!(stored.hash, Hash::from(blake3::hash(b"millrace")));
+        assert_eq!(stored.size, 8);
+        assert_eq!(store.read(stored.hash, 8).await.unwrap(), "millrace");
+        assert!(matches!(store.read(stored.hash, 7).await, Err(StoreError::TooLarge(7))));
+        let unknown = Hash::from(blake3::hash(b"other"));
+        assert!(matches!(store.read(unknown, 8).await, Err(StoreError::Missing(_))));
+    }
+
+    #[tokio::test]
+    async fn an_aborted_upload_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DocumentStore::in_folder(folder.path().to_str().unwrap()).unwrap();
+        let mut upload = store.upload().await.unwrap();
+        upload.write(Bytes::from_static(b"half")).await.unwrap();
+        upload.abort().await;
+        let left = std::fs::read_dir(folder.path().join("uploads")).unwrap().count();
+        assert_eq!(left, 0);
+    }
+}

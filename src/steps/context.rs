@@ -1,0 +1,78 @@
+//! What a step sees of the execution it runs in.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::connections::Connections;
+use crate::documents::{DocumentStore, Hash};
+use crate::sandbox::Sandbox;
+
+/// The shared helpers of all steps.
+pub struct Services {
+    /// Where document bytes and large outputs are kept.
+    pub documents: DocumentStore,
+    /// Child processes for parsers and programs that cannot be trusted.
+    pub sandbox: Sandbox,
+    /// Named, secret-bearing settings of outside systems.
+    pub connections: Connections,
+}
+
+/// A document of the execution, as it was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentRef {
+    /// Id of this document within this execution.
+    pub id: Uuid,
+    /// The name the caller gave; not unique, never a path.
+    pub name: String,
+    /// Content address.
+    pub hash: Hash,
+    /// Size in bytes.
+    pub size: u64,
+    /// Media type the caller declared, if any. The content decides.
+    pub mime_type: Option<String>,
+}
+
+/// Where in all executions a step runs.
+#[derive(Debug, Clone)]
+pub struct StepScope {
+    /// Slug of the organisation; connections are looked up in it.
+    pub org_id: String,
+    /// The execution.
+    pub execution_id: Uuid,
+    /// Position of the document in the submission; 0 if there is none.
+    pub document_index: u32,
+    /// Id of the step in its workflow.
+    pub step_id: String,
+}
+
+impl StepScope {
+    /// The same for every run of this step on this document of this
+    /// execution: lets an outside system recognise a repetition.
+    pub fn stable_id(&self) -> String {
+        format!("{}/{}/{}", self.execution_id, self.document_index, self.step_id)
+    }
+}
+
+/// Everything one run of one step may use.
+pub struct StepContext {
+    /// Where this step runs.
+    pub scope: StepScope,
+    /// What the step works on: the output of the step before it, or what the
+    /// step's `input` (a JSON pointer, RFC 6901, into [`Self::data`]) selects.
+    /// For the first step it is the submission's `input_data`.
+    pub input: Arc<Value>,
+    /// The whole context: `input_data`, `parameters`, `custom_data`,
+    /// `document` (`name`, `hash`, `size`, `mime_type`; or null),
+    /// `execution_id` and `steps` (outputs by step id).
+    pub data: Arc<Value>,
+    /// The document in work; none in an execution without documents.
+    pub document: Option<DocumentRef>,
+    /// Shared helpers.
+    pub services: Arc<Services>,
+    /// Cancelled when the execution is stopped or its time is up.
+    pub cancel: CancellationToken,
+}

@@ -1,0 +1,72 @@
+//! What can go wrong in a step, and in a step's parameters.
+
+use std::fmt;
+
+/// Why a step failed, in words that the caller may read.
+///
+/// `detail` never holds document content, a secret or an address of the
+/// inside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct StepError {
+    /// A stable name for programs, such as `unsupported_document`.
+    pub code: &'static str,
+    /// What happened and what would cure it.
+    pub detail: String,
+    /// Whether the same step on the same input can succeed later.
+    pub retryable: bool,
+}
+
+impl StepError {
+    /// A failure that a retry cannot help.
+    pub fn permanent(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retryable: false }
+    }
+
+    /// A failure that may pass: a destination that is away, a full queue.
+    pub fn transient(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retryable: true }
+    }
+
+    /// The step panicked; its message stays in the log's span, never here.
+    pub fn crashed() -> Self {
+        Self::permanent("step_crashed", "the step failed unexpectedly on this input")
+    }
+
+    /// The execution was told to stop.
+    pub fn cancelled() -> Self {
+        Self::permanent("cancelled", "the execution was cancelled")
+    }
+
+    /// The step got an input of the wrong form.
+    pub fn bad_input(detail: impl Into<String>) -> Self {
+        Self::permanent("bad_step_input", detail)
+    }
+}
+
+/// A parameter that cannot be used: the place below `with`, and the cure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamError {
+    /// Path below `with` in dotted form (`fields.total.pattern`), or empty
+    /// for the whole.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub detail: String,
+}
+
+impl ParamError {
+    /// An error at `path` below `with`.
+    pub fn at(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { path: path.into(), detail: detail.into() }
+    }
+}
+
+impl fmt::Display for ParamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            write!(f, "with: {}", self.detail)
+        } else {
+            write!(f, "with.{}: {}", self.path, self.detail)
+        }
+    }
+}
