@@ -1,7 +1,13 @@
 //! Millrace: an execution engine that turns document workflows into REST APIs
 //! that people can rely on. `docs/ARCHITECTURE.md` is the map.
 
+pub mod clock;
+pub mod config;
 pub mod connections;
 pub mod documents;
+pub mod engine;
+pub mod error;
+pub mod ids;
 pub mod sandbox;
 pub mod steps;
+pub mod store;

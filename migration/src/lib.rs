@@ -1,1 +1,22 @@
-//! Placeholder until the schema lands.
+//! Portable, append-only schema migrations, for SQLite and Postgres alike.
+//!
+//! A migration that has landed is never edited; a change is a new one.
+
+pub use sea_orm_migration::{MigratorTrait, prelude::*};
+
+mod m20261123_000001_management;
+mod m20261123_000002_executions;
+
+/// All migrations, in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261123_000001_management::Migration),
+            Box::new(m20261123_000002_executions::Migration),
+        ]
+    }
+}

@@ -75,3 +75,15 @@ impl Sandbox {
         Err(SandboxError::Unavailable)
     }
 }
+
+/// `[sandbox]`
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// x
+    pub workers: usize,
+    /// x
+    pub memory_mib: u64,
+    /// x
+    pub max_jobs_per_worker: u32,
+}

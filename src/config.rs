@@ -1,0 +1,258 @@
+//! Settings: built-in defaults < file < environment, typed and checked whole.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+use crate::connections::{Connection, Connections};
+use crate::sandbox::SandboxConfig;
+
+/// The documented default configuration is the default.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file or variable is missing, malformed, or names no setting.
+    #[error("configuration: {0}")]
+    Form(#[from] Box<figment::Error>),
+    /// A value is out of its range.
+    #[error("configuration: {place}: {reason}")]
+    Value {
+        /// Section and name of the setting.
+        place: &'static str,
+        /// What would be right.
+        reason: &'static str,
+    },
+    /// The file named with `--config` is not there.
+    #[error("configuration: no file {}", .0.display())]
+    NoFile(PathBuf),
+}
+
+/// All settings. See `config.toml` for their meaning, units and defaults.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct Config {
+    pub server: ServerConfig,
+    pub database: DatabaseConfig,
+    pub documents: DocumentsConfig,
+    pub sandbox: SandboxConfig,
+    pub engine: EngineConfig,
+    pub log: LogConfig,
+    #[serde(default)]
+    pub connections: Vec<NamedConnection>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct ServerConfig {
+    pub host: String,
+    pub port: u16,
+    pub public_url: String,
+    #[serde(deserialize_with = "secret")]
+    pub admin_token: SecretString,
+    pub workers: usize,
+    pub max_connections: usize,
+    pub max_json_bytes: usize,
+    pub max_field_bytes: usize,
+    pub body_idle_seconds: u64,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct DatabaseConfig {
+    pub url: SecretString,
+    pub max_connections: u32,
+    pub acquire_timeout_ms: u64,
+    pub statement_timeout_ms: u64,
+    pub idle_in_transaction_ms: u64,
+    pub committers: usize,
+    pub commit_batch: usize,
+    pub commit_queue: usize,
+}
+
+/// `[documents]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct DocumentsConfig {
+    pub folder: String,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct EngineConfig {
+    pub arbiters: usize,
+    pub step_threads: usize,
+    pub max_executions: usize,
+    pub document_concurrency: usize,
+    pub inline_bytes: usize,
+    pub lease_seconds: u32,
+    pub max_recoveries: i32,
+    pub drain_grace_seconds: u64,
+    pub cancel_grace_seconds: u64,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct LogConfig {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// One of `[[connections]]`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct NamedConnection {
+    /// Whose connection it is.
+    pub org_id: String,
+    /// The name that steps give.
+    pub name: String,
+    /// Where it leads.
+    #[serde(flatten)]
+    pub connection: Connection,
+}
+
+impl Config {
+    /// Reads defaults, then `file` (or `./config.toml` if it is there), then
+    /// the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting and what would be right.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        match file {
+            Some(path) if !path.is_file() => return Err(ConfigError::NoFile(path.to_owned())),
+            Some(path) => figment = figment.merge(Toml::file_exact(path)),
+            None => figment = figment.merge(Toml::file_exact("config.toml")),
+        }
+        // MILLRACE_TEST_… belongs to the tests and names no setting.
+        let environment =
+            Env::prefixed("MILLRACE_").filter(|key| !key.starts_with("TEST_")).split("__");
+        Self::from_figment(&figment.merge(environment))
+    }
+
+    /// Takes settings from any figment whose base is [`DEFAULTS`].
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_figment(figment: &Figment) -> Result<Self, ConfigError> {
+        let config: Self = figment.extract().map_err(Box::new)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let at_least_one = "must be 1 or more";
+        let checks = [
+            ("server.workers", self.server.workers >= 1, at_least_one),
+            ("database.max_connections", self.database.max_connections >= 4, "must be 4 or more"),
+            ("database.committers", self.database.committers >= 1, at_least_one),
+            ("database.commit_batch", self.database.commit_batch >= 1, at_least_one),
+            ("database.commit_queue", self.database.commit_queue >= 1, at_least_one),
+            ("engine.arbiters", self.engine.arbiters >= 1, at_least_one),
+            ("engine.step_threads", self.engine.step_threads >= 1, at_least_one),
+            ("engine.max_executions", self.engine.max_executions >= 1, at_least_one),
+            ("engine.document_concurrency", self.engine.document_concurrency >= 1, at_least_one),
+            ("engine.lease_seconds", self.engine.lease_seconds >= 2, "must be 2 or more"),
+            (
+                "database.url",
+                self.is_sqlite() || self.database.url.expose_secret().starts_with("postgres"),
+                "must begin with sqlite:// or postgres://",
+            ),
+        ];
+        for (place, holds, reason) in checks {
+            if !holds {
+                return Err(ConfigError::Value { place, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the embedded database is used.
+    pub fn is_sqlite(&self) -> bool {
+        self.database.url.expose_secret().starts_with("sqlite:")
+    }
+
+    /// The connections that steps may use.
+    pub fn connections(&self) -> Connections {
+        Connections::new(
+            self.connections.iter().map(|named| {
+                ((named.org_id.clone(), named.name.clone()), named.connection.clone())
+            }),
+        )
+    }
+}
+
+/// A secret from the environment may look like a number.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Scalar {
+        Text(String),
+        Number(u64),
+    }
+    Ok(match Scalar::deserialize(deserializer)? {
+        Scalar::Text(text) => text.into(),
+        Scalar::Number(number) => number.to_string().into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(toml: &str) -> Result<Config, ConfigError> {
+        Config::from_figment(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)))
+    }
+
+    #[test]
+    fn the_documented_defaults_are_valid_settings() {
+        let config = with("").unwrap();
+        assert_eq!(config.server.port, 8080);
+        assert!(config.is_sqlite());
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_by_name() {
+        let error = with("[server]\nprot = 1").unwrap_err().to_string();
+        assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_its_place() {
+        let error = with("[engine]\narbiters = 0").unwrap_err().to_string();
+        assert_eq!(error, "configuration: engine.arbiters: must be 1 or more");
+    }
+
+    #[test]
+    fn a_connection_belongs_to_the_organisation_that_declares_it() {
+        let config = with(
+            "[[connections]]\norg_id = \"acme\"\nname = \"w\"\nkind = \"sql\"\nurl = \"sqlite://x\"",
+        )
+        .unwrap();
+        assert!(config.connections().get("acme", "w").is_some());
+        assert!(config.connections().get("other", "w").is_none());
+    }
+}

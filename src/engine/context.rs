@@ -1,0 +1,92 @@
+//! What the engine's actors share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use actix::ArbiterHandle;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::admission::Gauge;
+use super::directory::Directory;
+use crate::config::EngineConfig;
+use crate::steps::Services;
+use crate::store::Store;
+use crate::store::committer::{Claim, Committer};
+
+/// Everything an actor of the engine may reach.
+pub struct Context {
+    /// `[engine]`
+    pub config: EngineConfig,
+    /// This life of this process, as the store knows it.
+    pub node: Uuid,
+    /// Every query.
+    pub store: Store,
+    /// Every hot write.
+    pub committer: Committer,
+    /// What steps share.
+    pub services: Arc<Services>,
+    /// The runtime that drives steps.
+    pub work: Handle,
+    /// Keys, names and deployments.
+    pub directory: Arc<Directory>,
+    /// Executions accepted and not ended, in the whole server.
+    pub accepted: Gauge,
+    /// Cancelled when running work must be handed back at once.
+    pub hand_back: CancellationToken,
+    draining: AtomicBool,
+    arbiters: Vec<ArbiterHandle>,
+    next_arbiter: AtomicUsize,
+}
+
+impl Context {
+    /// Puts the parts together.
+    #[expect(clippy::too_many_arguments, reason = "each part is one of the engine's own")]
+    pub fn new(
+        config: EngineConfig,
+        node: Uuid,
+        store: Store,
+        committer: Committer,
+        services: Arc<Services>,
+        work: Handle,
+        directory: Arc<Directory>,
+        arbiters: Vec<ArbiterHandle>,
+    ) -> Self {
+        Self {
+            config,
+            node,
+            store,
+            committer,
+            services,
+            work,
+            directory,
+            accepted: Gauge::default(),
+            hand_back: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            arbiters,
+            next_arbiter: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether new work is refused.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Refuses new work from now on.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// The thread for the next actor, in turn.
+    pub fn arbiter(&self) -> Option<&ArbiterHandle> {
+        let turn = self.next_arbiter.fetch_add(1, Ordering::Relaxed);
+        self.arbiters.get(turn % self.arbiters.len().max(1))
+    }
+
+    /// This node's right to write to an execution.
+    pub fn claim(&self, execution_id: Uuid, attempt: i32) -> Claim {
+        Claim { execution_id, owner: self.node, attempt }
+    }
+}

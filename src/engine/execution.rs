@@ -1,0 +1,244 @@
+//! The execution actor: the life of one submission from its turn to its
+//! terminal status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::{
+    Actor, ActorContext as _, ActorFutureExt, AsyncContext, Context as ActorContext, WrapFuture,
+};
+use millrace_entities::execution;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::admission::Places;
+use super::context::Context;
+use super::deployment::Ended;
+use super::directory::Entry;
+use super::lifecycle::{self, Event, Status};
+use super::live::Live;
+use super::plan::Revision;
+use super::run::{self, Outcome};
+use crate::clock;
+use crate::store::committer::{Claim, CommitError, Ending, Write};
+
+/// Between tries to write down the end while the store is away.
+const STORE_AWAY: Duration = Duration::from_millis(250);
+
+/// What is to run.
+pub enum Work {
+    /// The execution's row.
+    Row(Box<execution::Model>),
+    /// The row is large and waits in the store.
+    InStore {
+        /// The execution.
+        id: Uuid,
+        /// The attempt this node owns it by.
+        attempt: i32,
+    },
+}
+
+/// The actor.
+pub struct Execution {
+    context: Arc<Context>,
+    entry: Arc<Entry>,
+    revision: Arc<Revision>,
+    live: Arc<Live>,
+    claim: Claim,
+    work: Option<Work>,
+    places: Option<Places>,
+}
+
+impl Execution {
+    /// An actor for one execution whose turn has come.
+    pub fn new(
+        context: Arc<Context>,
+        entry: Arc<Entry>,
+        revision: Arc<Revision>,
+        live: Arc<Live>,
+        work: Work,
+        places: Places,
+    ) -> Self {
+        let claim = match &work {
+            Work::Row(row) => context.claim(row.id, row.attempt),
+            Work::InStore { id, attempt } => context.claim(*id, *attempt),
+        };
+        Self { context, entry, revision, live, claim, work: Some(work), places: Some(places) }
+    }
+}
+
+impl Actor for Execution {
+    type Context = ActorContext<Self>;
+
+    /// The whole life runs as one task off the arbiters: a panic in it ends
+    /// the task, not this actor, and becomes an `ERROR`.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(work) = self.work.take() else { return ctx.stop() };
+        let context = Arc::clone(&self.context);
+        let life = live_through(
+            Arc::clone(&self.context),
+            Arc::clone(&self.entry),
+            Arc::clone(&self.revision),
+            Arc::clone(&self.live),
+            self.claim,
+            work,
+        );
+        let task = context.work.spawn(life);
+        ctx.spawn(task.into_actor(self).then(|ended, actor, _| {
+            if ended.is_err() {
+                tracing::error!(execution_id = %actor.claim.execution_id, "an execution's task panicked");
+            }
+            actor.leave().into_actor(actor).map(|(), _, ctx| ctx.stop())
+        }));
+    }
+}
+
+impl Execution {
+    /// Persisted and announced: now out of the live map, the place given
+    /// back, and the next one's turn.
+    fn leave(&mut self) -> impl Future<Output = ()> + use<> {
+        let id = self.claim.execution_id;
+        self.entry.live.remove(&id);
+        self.places = None;
+        let entry = Arc::clone(&self.entry);
+        async move {
+            entry.tell(Ended(id)).await;
+        }
+    }
+}
+
+/// Runs the work and writes down its end; or gives up, if the execution is
+/// another node's by now or is handed back.
+async fn live_through(
+    context: Arc<Context>,
+    entry: Arc<Entry>,
+    revision: Arc<Revision>,
+    live: Arc<Live>,
+    claim: Claim,
+    work: Work,
+) {
+    let running = {
+        let (context, live, revision) =
+            (Arc::clone(&context), Arc::clone(&live), Arc::clone(&revision));
+        async move { run::execute(&context, &entry, revision, &live, claim, work).await }
+    };
+    let handed_back = context.hand_back.cancelled();
+    let outcome = tokio::select! {
+        // A task of its own, so that a panic in it still gets an end written.
+        joined = AbortOnDrop(context.work.spawn(running)) => joined,
+        () = handed_back => return,
+    };
+    let outcome = match outcome {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => return,
+        Err(_) => Outcome::failed("execution_crashed", "the execution failed unexpectedly"),
+    };
+    end(&context, &revision, &live, claim, outcome).await;
+}
+
+/// Persist, then announce: waiters hear of the end only after its commit.
+async fn end(context: &Context, revision: &Revision, live: &Live, claim: Claim, outcome: Outcome) {
+    let status = live.progress.borrow().status;
+    let status = match lifecycle::next(status, outcome.event) {
+        Ok(status) => status,
+        Err(error) => {
+            tracing::error!(execution_id = %claim.execution_id, %error, "an end out of turn");
+            Status::Error
+        }
+    };
+    let ended_at = clock::now();
+    let ttl = revision.settings.result_ttl_seconds.map(|ttl| chrono::Duration::seconds(ttl.into()));
+    let expires_at = ttl.map(|ttl| ended_at + ttl);
+    let ending = Ending {
+        status,
+        documents_failed: i32::try_from(outcome.documents_failed).unwrap_or(i32::MAX),
+        error: outcome.error.as_ref().map(ToString::to_string),
+        result: outcome.result,
+        result_hash: outcome.result_hash,
+        started_at: live.progress.borrow().started_at,
+        ended_at,
+        expires_at,
+    };
+    let Some(status) = persist(context, claim, ending).await else { return };
+    live.progress.send_modify(|progress| {
+        progress.status = status;
+        progress.ended_at = Some(ended_at);
+        progress.expires_at = expires_at;
+        progress.error = outcome.error;
+        progress.documents_failed = outcome.documents_failed;
+    });
+    tracing::info!(
+        execution_id = %claim.execution_id,
+        status = lifecycle::name(status),
+        documents_failed = outcome.documents_failed,
+        "execution ended"
+    );
+}
+
+/// Writes the end down, for as long as it takes, and returns the status that
+/// was written: a cancel that was answered before this commit wins. None if it
+/// is not ours to write, or if this life of the node is over.
+async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Status> {
+    let mut ending = Box::new(ending);
+    loop {
+        let write = Write::End(claim, ending.clone());
+        let committed = match context.committer.enqueue(write).await {
+            Ok(done) => done.await.unwrap_or_else(|_| {
+                Err(CommitError::Unavailable("the committer has ended".into()))
+            }),
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(()) => return Some(ending.status),
+            Err(CommitError::Lost) => {
+                tracing::warn!(execution_id = %claim.execution_id, "another owner has this execution");
+                return None;
+            }
+            Err(CommitError::Cancelled) => {
+                ending.status = Status::Stopped;
+                ending.result = None;
+                ending.result_hash = None;
+                ending.error = None;
+            }
+            Err(CommitError::Refused(text)) if ending.status != Status::Error => {
+                tracing::error!(execution_id = %claim.execution_id, error = text, "the end was refused");
+                ending.status = Status::Error;
+                ending.result = None;
+                let error = json!({"code": "result_unstorable", "detail": "the result could not be stored"});
+                ending.error = Some(error.to_string());
+            }
+            Err(error) => {
+                tracing::warn!(execution_id = %claim.execution_id, %error, "the end cannot be written yet");
+                tokio::select! {
+                    () = tokio::time::sleep(STORE_AWAY) => {}
+                    () = context.hand_back.cancelled() => return None,
+                }
+            }
+        }
+    }
+}
+
+/// The outcome of a task that dies with whoever waits for it.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Whether an execution event follows a first or a later attempt.
+pub(super) fn start_event(status: Status) -> Event {
+    if status == Status::Executing { Event::Resume } else { Event::Start }
+}

@@ -1,0 +1,97 @@
+//! What is known of executions that have not ended, without asking the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::{DateTime, Utc};
+use dashmap::DashMap;
+use millrace_entities::execution;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::lifecycle::{self, Status};
+
+/// Where an execution stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Its status.
+    pub status: Status,
+    /// Documents, at least 1: an execution without documents runs once.
+    pub documents_total: usize,
+    /// Documents that ended.
+    pub documents_done: usize,
+    /// Documents that failed.
+    pub documents_failed: usize,
+    /// Steps over all documents; 0 until they are known.
+    pub steps_total: usize,
+    /// Steps that ended.
+    pub steps_done: usize,
+    /// Why it failed.
+    pub error: Option<Value>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When it first ran.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// From when on its result may be gone.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Progress {
+    /// What the store knows.
+    pub fn from_row(row: &execution::Model) -> Self {
+        let documents_total = usize::try_from(row.documents_total).unwrap_or_default().max(1);
+        let ended = lifecycle::is_terminal(row.status);
+        Self {
+            status: row.status,
+            documents_total,
+            documents_done: if ended { documents_total } else { 0 },
+            documents_failed: usize::try_from(row.documents_failed).unwrap_or_default(),
+            steps_total: 0,
+            steps_done: 0,
+            error: row.error.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            created_at: row.created_at,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            expires_at: row.expires_at,
+        }
+    }
+}
+
+/// An execution that waits or runs on this node.
+#[derive(Debug)]
+pub struct Live {
+    /// Changes are announced here, the terminal status after its commit.
+    pub progress: watch::Sender<Progress>,
+    /// Cancelled when a caller wants the execution stopped.
+    pub cancel: CancellationToken,
+    started: AtomicBool,
+}
+
+impl Live {
+    /// Starts from what the store knows.
+    pub fn new(row: &execution::Model) -> Arc<Self> {
+        let cancel = CancellationToken::new();
+        if row.cancel_requested {
+            cancel.cancel();
+        }
+        let progress = watch::Sender::new(Progress::from_row(row));
+        Arc::new(Self { progress, cancel, started: AtomicBool::new(false) })
+    }
+
+    /// Whether an execution actor has it in hand.
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+}
+
+/// The live executions of one deployment: its actor enters them, the end of
+/// an execution removes them, everybody reads them.
+pub type LiveMap = DashMap<Uuid, Arc<Live>>;

@@ -1,0 +1,160 @@
+//! Recovery: signs of life, and the taking over of work that nobody runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_entities::enums::Status;
+use millrace_entities::execution;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::admission::Places;
+use super::context::Context;
+use super::deployment::{Begin, Cancel};
+use super::directory::Entry;
+use super::plan::Revision;
+use crate::clock;
+use crate::store::StoreError;
+use crate::store::committer::{Ending, Write};
+
+/// Executions taken over in one round.
+const ROUND: u64 = 256;
+
+/// Between two rounds.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// Rounds between two looks for own executions that no actor has: an
+/// acceptance whose commit was in doubt.
+const STRAY_ROUNDS: u32 = 15;
+
+/// Runs rounds until the engine hands back its work.
+pub(super) async fn run(context: Arc<Context>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut rounds = 0_u32;
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = context.hand_back.cancelled() => return,
+        }
+        rounds = rounds.wrapping_add(1);
+        if let Err(error) = round(&context, rounds.is_multiple_of(STRAY_ROUNDS)).await {
+            tracing::warn!(%error, "a round of recovery failed");
+        }
+    }
+}
+
+/// One round: a sign of life, the nodes that are gone, their work, and what
+/// callers want stopped.
+///
+/// # Errors
+/// The store's; the next round tries again.
+pub async fn round(context: &Arc<Context>, with_strays: bool) -> Result<(), StoreError> {
+    match context.store.heartbeat(context.node).await {
+        // Counted as gone: others may have taken our work, and the guard on
+        // every write keeps us from it. What they left is ours again.
+        Err(StoreError::Stale) => context.store.register_node(context.node).await?,
+        other => other?,
+    }
+    let lease_ms = i64::from(context.config.lease_seconds) * 1000;
+    context.store.bury_silent_nodes(lease_ms).await?;
+    if context.is_draining() {
+        return Ok(());
+    }
+    loop {
+        let rows = context.store.claim_orphans(context.node, ROUND).await?;
+        let claimed = rows.len() as u64;
+        dispatch(context, rows).await;
+        if claimed < ROUND {
+            break;
+        }
+    }
+    if with_strays {
+        let mut strays = context.store.unfinished_before(context.node, STRAY_ROUNDS).await?;
+        strays.retain(|row| {
+            let entry = context.directory.entry(row.deployment_id);
+            entry.is_none_or(|entry| !entry.live.contains_key(&row.id))
+        });
+        dispatch(context, strays).await;
+    }
+    for (deployment_id, id) in context.store.cancel_requests(context.node).await? {
+        if let Some(entry) = context.directory.entry(deployment_id) {
+            entry.tell(Cancel(id)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Hands executions that this node owns to their deployments; those that
+/// cannot run end as `ERROR`.
+pub(super) async fn dispatch(context: &Context, rows: Vec<execution::Model>) {
+    let mut revisions = HashMap::new();
+    for row in rows {
+        if row.recoveries > context.config.max_recoveries {
+            let detail = "it was running each time when the server died, and is not tried again";
+            fail(context, &row, "execution_quarantined", detail).await;
+            continue;
+        }
+        let Some(entry) = context.directory.entry(row.deployment_id) else {
+            fail(context, &row, "deployment_deleted", "the deployment was deleted").await;
+            continue;
+        };
+        match revision_of(context, &entry, row.revision, &mut revisions).await {
+            Ok(revision) => begin(context, &entry, row, revision).await,
+            Err(StoreError::NotFound) => {
+                fail(context, &row, "revision_unknown", "its revision is gone").await;
+            }
+            Err(error) => {
+                tracing::warn!(execution_id = %row.id, %error, "it stays for a later round");
+            }
+        }
+    }
+}
+
+async fn begin(context: &Context, entry: &Entry, row: execution::Model, revision: Arc<Revision>) {
+    let places = Places { server: context.accepted.take(), deployment: entry.accepted.take() };
+    entry.tell(Begin { row: Box::new(row), revision, places }).await;
+}
+
+/// The revision an execution began with, read once in a round.
+async fn revision_of(
+    context: &Context,
+    entry: &Entry,
+    number: i32,
+    known: &mut HashMap<(Uuid, i32), Arc<Revision>>,
+) -> Result<Arc<Revision>, StoreError> {
+    let current = entry.revision.load_full();
+    if current.number == number {
+        return Ok(current);
+    }
+    if let Some(revision) = known.get(&(entry.id, number)) {
+        return Ok(Arc::clone(revision));
+    }
+    let row = context.store.revision(entry.id, number).await?;
+    let revision = Revision::from_row(row).map_err(|error| StoreError::Fault(error.to_string()))?;
+    let revision = Arc::new(revision);
+    known.insert((entry.id, number), Arc::clone(&revision));
+    Ok(revision)
+}
+
+async fn fail(context: &Context, row: &execution::Model, code: &str, detail: &str) {
+    let status = if row.cancel_requested { Status::Stopped } else { Status::Error };
+    let ending = Ending {
+        status,
+        documents_failed: row.documents_total,
+        error: Some(json!({"code": code, "detail": detail}).to_string()),
+        result: None,
+        result_hash: None,
+        started_at: row.started_at,
+        ended_at: clock::now(),
+        expires_at: None,
+    };
+    let claim = context.claim(row.id, row.attempt);
+    match context.committer.commit(Write::End(claim, Box::new(ending))).await {
+        Ok(()) => tracing::warn!(execution_id = %row.id, code, "an execution cannot run"),
+        Err(error) => {
+            tracing::warn!(execution_id = %row.id, %error, "an end cannot be written yet");
+        }
+    }
+}

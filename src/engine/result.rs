@@ -1,0 +1,81 @@
+//! The result of an execution: one `FILE` a document, the same for both
+//! families of routes.
+
+use serde_json::{Map, Value, json};
+
+use super::run::Job;
+use super::walk::{DocumentOutcome, StepTime, error_value, seconds_between};
+
+/// How a submission without documents names its one result.
+const NO_DOCUMENT: &str = "input_data";
+
+/// The list of `FILE`.
+pub(super) fn files(job: &Job, outcomes: Vec<DocumentOutcome>) -> Value {
+    Value::Array(outcomes.into_iter().map(|outcome| file(job, outcome)).collect())
+}
+
+/// Why an execution failed of which every document failed.
+pub(super) fn failure(outcomes: &[DocumentOutcome]) -> Option<Value> {
+    let first = outcomes.iter().find_map(|outcome| outcome.output.as_ref().err())?;
+    let mut error = error_value(first);
+    if outcomes.len() > 1 {
+        let detail =
+            format!("all {} documents failed; the first: {}", outcomes.len(), first.detail);
+        if let Some(object) = error.as_object_mut() {
+            object.insert("detail".into(), detail.into());
+        }
+    }
+    Some(error)
+}
+
+fn file(job: &Job, outcome: DocumentOutcome) -> Value {
+    let request = &job.request;
+    let elapsed = seconds_between(outcome.started_at, outcome.ended_at);
+    let name = outcome.document.as_ref().map_or(NO_DOCUMENT, |document| &document.name).to_owned();
+    let hash = outcome.document.as_ref().map(|document| document.hash.to_string());
+    let metadata = json!({
+        "source_name": name,
+        "source_hash": hash,
+        "execution_id": job.claim.execution_id,
+        "workflow_id": job.revision.workflow_id,
+        "organization_id": job.org_id,
+        "tags": request.tags,
+        "total_elapsed_time": elapsed,
+    });
+    let (status, error) = match &outcome.output {
+        Ok(_) => ("Success", Value::Null),
+        Err(error) => ("Failed", error.detail.clone().into()),
+    };
+    let mut file = Map::new();
+    file.insert("file".into(), name.into());
+    file.insert("file_execution_id".into(), outcome.id.to_string().into());
+    file.insert("status".into(), status.into());
+    let result = match outcome.output {
+        Ok(output) => {
+            let mut result = Map::new();
+            result.insert("output".into(), output);
+            if request.include_metadata {
+                result.insert("metadata".into(), metadata.clone());
+            }
+            if request.include_metrics {
+                result.insert("metrics".into(), metrics(&outcome.steps));
+            }
+            Value::Object(result)
+        }
+        Err(_) => Value::Null,
+    };
+    file.insert("result".into(), result);
+    file.insert("error".into(), error);
+    file.insert("metadata".into(), metadata);
+    if request.include_extracted_text {
+        file.insert("extracted_text".into(), outcome.extracted_text.into());
+    }
+    Value::Object(file)
+}
+
+/// Seconds that each step took, by its id.
+fn metrics(steps: &[StepTime]) -> Value {
+    let times =
+        steps.iter().map(|step| (step.id.clone(), json!({"elapsed_seconds": step.seconds})));
+    Value::Object(times.collect())
+}

@@ -1,0 +1,244 @@
+//! An execution at work: its documents, several at once, within its time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use millrace_entities::{execution, step_run};
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::directory::Entry;
+use super::execution::{Work, start_event};
+use super::lifecycle::{self, Event};
+use super::live::Live;
+use super::plan::{Plan, Revision};
+use super::result;
+use super::submission::Request;
+use super::walk::{DocumentOutcome, Walk};
+use crate::clock;
+use crate::steps::DocumentRef;
+use crate::store::committer::{Claim, Write};
+
+/// Between tries to read what is needed while the store is away.
+pub(super) const STORE_AWAY: Duration = Duration::from_millis(250);
+
+/// How the work ended.
+pub struct Outcome {
+    /// What happened to the execution.
+    pub event: Event,
+    /// Documents that failed.
+    pub documents_failed: usize,
+    /// Why it failed.
+    pub error: Option<Value>,
+    /// The result, as JSON, if it is small.
+    pub result: Option<String>,
+    /// The result in the document store, if it is large.
+    pub result_hash: Option<String>,
+}
+
+impl Outcome {
+    /// The whole execution failed.
+    pub fn failed(code: &str, detail: &str) -> Self {
+        let error = Some(json!({"code": code, "detail": detail}));
+        Self { event: Event::Fail, documents_failed: 0, error, result: None, result_hash: None }
+    }
+
+    fn stopped() -> Self {
+        Self {
+            event: Event::Stop,
+            documents_failed: 0,
+            error: None,
+            result: None,
+            result_hash: None,
+        }
+    }
+}
+
+/// What all documents of one execution share.
+pub(super) struct Job {
+    pub(super) context: Arc<Context>,
+    pub(super) org_id: String,
+    pub(super) revision: Arc<Revision>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) live: Arc<Live>,
+    pub(super) claim: Claim,
+    pub(super) request: Request,
+    /// What an earlier attempt recorded, by document and step.
+    pub(super) recorded: HashMap<(i32, i32), step_run::Model>,
+    /// Cancelled when the execution is stopped or its time is up.
+    pub(super) cancel: tokio_util::sync::CancellationToken,
+}
+
+/// Runs an execution to its outcome. None if it is not this node's any more.
+pub(super) async fn execute(
+    context: &Arc<Context>,
+    entry: &Entry,
+    revision: Arc<Revision>,
+    live: &Arc<Live>,
+    claim: Claim,
+    work: Work,
+) -> Option<Outcome> {
+    let row = match work {
+        Work::Row(row) => *row,
+        Work::InStore { .. } => load(context, entry, claim).await?,
+    };
+    if live.cancel.is_cancelled() {
+        return Some(Outcome::stopped());
+    }
+    let plan = match revision.plan().await {
+        Ok(plan) => plan,
+        Err(faults) => return Some(Outcome::failed("workflow_unusable", &faults)),
+    };
+    let Ok((request, documents)) = parse(&row) else {
+        return Some(Outcome::failed(
+            "execution_unreadable",
+            "the stored submission cannot be read",
+        ));
+    };
+    begin(context, live, claim, &plan).await;
+    let recorded = if row.attempt > 1 { recorded(context, claim).await } else { HashMap::new() };
+    let job = Arc::new(Job {
+        context: Arc::clone(context),
+        org_id: entry.org_id.clone(),
+        revision: Arc::clone(&revision),
+        plan,
+        live: Arc::clone(live),
+        claim,
+        request,
+        recorded,
+        cancel: live.cancel.child_token(),
+    });
+    let outcomes = match within_limits(&job, documents).await {
+        Ok(outcomes) => outcomes,
+        Err(outcome) => return Some(outcome),
+    };
+    if outcomes.iter().any(|outcome| outcome.is_lost()) {
+        return None;
+    }
+    Some(conclude(&job, outcomes).await)
+}
+
+/// The row of an execution that waited in the store.
+async fn load(context: &Context, entry: &Entry, claim: Claim) -> Option<execution::Model> {
+    loop {
+        match context.store.execution(entry.id, claim.execution_id).await {
+            Ok(row) => return Some(row),
+            Err(crate::store::StoreError::NotFound) => return None,
+            Err(error) => {
+                tracing::warn!(execution_id = %claim.execution_id, %error, "waiting for the store");
+                tokio::time::sleep(STORE_AWAY).await;
+            }
+        }
+    }
+}
+
+fn parse(row: &execution::Model) -> Result<(Request, Vec<DocumentRef>), serde_json::Error> {
+    Ok((serde_json::from_str(&row.request)?, serde_json::from_str(&row.documents)?))
+}
+
+/// Tells that it runs. The commit is not awaited: its end overtakes it, or
+/// nobody minds.
+async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) {
+    let now = clock::now();
+    live.progress.send_modify(|progress| {
+        if let Ok(status) = lifecycle::next(progress.status, start_event(progress.status)) {
+            progress.status = status;
+        }
+        progress.started_at.get_or_insert(now);
+        progress.steps_total = plan.steps.len() * progress.documents_total;
+    });
+    if let Err(error) = context.committer.enqueue(Write::Begin(claim, now)).await {
+        tracing::debug!(%error, "a beginning was not written");
+    }
+}
+
+/// What an earlier attempt recorded. Steps are safe to repeat, so a store
+/// that stays away costs only repeated work.
+async fn recorded(context: &Context, claim: Claim) -> HashMap<(i32, i32), step_run::Model> {
+    match context.store.step_runs(claim.execution_id).await {
+        Ok(rows) => {
+            rows.into_iter().map(|row| ((row.document_index, row.step_index), row)).collect()
+        }
+        Err(error) => {
+            tracing::warn!(execution_id = %claim.execution_id, %error, "recorded steps run again");
+            HashMap::new()
+        }
+    }
+}
+
+/// Runs all documents until they end, the time is up, or the grace after a
+/// cancel is over.
+async fn within_limits(
+    job: &Arc<Job>,
+    documents: Vec<DocumentRef>,
+) -> Result<Vec<DocumentOutcome>, Outcome> {
+    let limit = Duration::from_secs(job.revision.settings.execution_timeout_seconds.into());
+    let grace = Duration::from_secs(job.context.config.cancel_grace_seconds);
+    let stopped = async {
+        job.live.cancel.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    let ended = tokio::select! {
+        outcomes = run_documents(job, documents) => Ok(outcomes),
+        () = tokio::time::sleep(limit) => {
+            job.cancel.cancel();
+            let detail = format!("the execution took more than {} s", limit.as_secs());
+            Err(Outcome::failed("execution_timed_out", &detail))
+        }
+        () = stopped => Err(Outcome::stopped()),
+    };
+    if job.live.cancel.is_cancelled() { Err(Outcome::stopped()) } else { ended }
+}
+
+/// An execution without documents runs its steps once.
+async fn run_documents(job: &Arc<Job>, documents: Vec<DocumentRef>) -> Vec<DocumentOutcome> {
+    let mut walks: Vec<Option<DocumentRef>> = documents.into_iter().map(Some).collect();
+    if walks.is_empty() {
+        walks.push(None);
+    }
+    let started = walks.into_iter().enumerate().map(|(index, document)| {
+        let job = Arc::clone(job);
+        async move {
+            let walk = Walk::new(Arc::clone(&job), index, document);
+            let outcome = walk.contained().await;
+            job.live.progress.send_modify(|progress| {
+                progress.documents_done += 1;
+                progress.documents_failed += usize::from(outcome.output.is_err());
+            });
+            outcome
+        }
+    });
+    stream::iter(started).buffered(job.context.config.document_concurrency).collect().await
+}
+
+/// Makes the result of all documents, and stores it if it is large.
+async fn conclude(job: &Job, outcomes: Vec<DocumentOutcome>) -> Outcome {
+    let documents_failed = outcomes.iter().filter(|outcome| outcome.output.is_err()).count();
+    let all_failed = documents_failed == outcomes.len();
+    let error = if all_failed { result::failure(&outcomes) } else { None };
+    let event = if all_failed { Event::Fail } else { Event::Succeed };
+    let text = result::files(job, outcomes).to_string();
+    let mut outcome = Outcome { event, documents_failed, error, result: None, result_hash: None };
+    if text.len() <= job.context.config.inline_bytes {
+        outcome.result = Some(text);
+        return outcome;
+    }
+    match put_large(&job.context, text).await {
+        Ok(hash) => outcome.result_hash = Some(hash),
+        Err(detail) => return Outcome::failed("result_unstorable", &detail),
+    }
+    outcome
+}
+
+/// Stores a large JSON text; returns its hash.
+pub(super) async fn put_large(context: &Context, text: String) -> Result<String, String> {
+    let stored = context.services.documents.put(Bytes::from(text)).await;
+    stored.map(|stored| stored.hash.to_string()).map_err(|error| {
+        tracing::error!(%error, "the document store refused an output");
+        "the document store cannot be written".to_owned()
+    })
+}

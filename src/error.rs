@@ -1,0 +1,237 @@
+//! One table of refusals: code, status, kind, text. The only place that turns
+//! an error into HTTP.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// The top-level kind of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorType {
+    /// The request's content breaks a rule.
+    ValidationError,
+    /// The request cannot be served as it is.
+    ClientError,
+    /// The server's own fault, or a passing state of it.
+    ServerError,
+}
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $status:ident, $kind:ident, $detail:literal;)*) => {
+        /// A stable name of a refusal.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the table's text says what each means")]
+        pub enum Code { $($name),* }
+
+        impl Code {
+            /// Every code, for the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            const fn row(self) -> (&'static str, StatusCode, ErrorType, &'static str) {
+                match self {
+                    $(Self::$name => ($code, StatusCode::$status, ErrorType::$kind, $detail)),*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidJson = "invalid_json", BAD_REQUEST, ValidationError, "The body is not valid JSON.";
+    InvalidForm = "invalid_form", BAD_REQUEST, ValidationError, "The body is not a valid multipart form.";
+    InvalidValue = "invalid_value", BAD_REQUEST, ValidationError, "A value is not allowed.";
+    InvalidWorkflow = "invalid_workflow", BAD_REQUEST, ValidationError, "The workflow cannot be used.";
+    NothingToDo = "nothing_to_do", BAD_REQUEST, ValidationError, "Send at least one document or `input_data`.";
+    Unauthorized = "unauthorized", UNAUTHORIZED, ClientError, "A valid key is required: `Authorization: Bearer …`.";
+    Forbidden = "forbidden", FORBIDDEN, ClientError, "This key does not allow this.";
+    NotFound = "not_found", NOT_FOUND, ClientError, "There is nothing here.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, ClientError, "This method is not allowed here.";
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, ClientError, "The request body did not arrive in time.";
+    NameTaken = "name_taken", CONFLICT, ClientError, "This name is taken.";
+    AlreadyEnded = "already_ended", CONFLICT, ClientError, "The execution has already ended.";
+    ExecutionStopped = "execution_stopped", CONFLICT, ClientError, "The execution was stopped; it has no result.";
+    StillInUse = "still_in_use", CONFLICT, ClientError, "Something else still uses this.";
+    DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
+    ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
+    PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, ClientError, "Send `application/json` or `multipart/form-data`.";
+    ExecutionFailed = "execution_failed", UNPROCESSABLE_ENTITY, ClientError, "The execution failed.";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, ClientError, "Too many requests for this deployment.";
+    QueueFull = "queue_full", TOO_MANY_REQUESTS, ClientError, "Too many executions of this deployment wait already.";
+    Internal = "internal", INTERNAL_SERVER_ERROR, ServerError, "Something went wrong on our side.";
+    StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, ServerError, "The store cannot be reached; try again.";
+    ServerBusy = "server_busy", SERVICE_UNAVAILABLE, ServerError, "The server is at its bound; try again.";
+    Draining = "draining", SERVICE_UNAVAILABLE, ServerError, "The server is shutting down; try again.";
+    DeploymentUnavailable = "deployment_unavailable", SERVICE_UNAVAILABLE, ServerError, "The deployment is being restored; try again.";
+}
+
+impl Code {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    /// The kind on the wire.
+    pub const fn kind(self) -> ErrorType {
+        self.row().2
+    }
+
+    /// The text where a refusal brings none of its own.
+    pub const fn detail(self) -> &'static str {
+        self.row().3
+    }
+}
+
+/// One fault of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Fault {
+    /// A stable name for programs.
+    pub code: &'static str,
+    /// What is wrong and what would cure it.
+    pub detail: String,
+    /// The place in the request, if it is one place.
+    pub attr: Option<String>,
+}
+
+/// The body of every refusal.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Refusal")]
+pub struct RefusalBody {
+    #[serde(rename = "type")]
+    kind: ErrorType,
+    errors: Vec<Fault>,
+    request_id: String,
+}
+
+/// A refusal on its way to the caller.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    code: Code,
+    faults: Vec<Fault>,
+    retry_after: Option<Duration>,
+}
+
+/// What handlers return.
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    /// A refusal with the table's own text.
+    pub fn new(code: Code) -> Self {
+        Self::with_detail(code, code.detail())
+    }
+
+    /// A refusal that says more.
+    pub fn with_detail(code: Code, detail: impl Into<String>) -> Self {
+        let fault = Fault { code: code.name(), detail: detail.into(), attr: None };
+        // RFC 9110 section 15.6.4: a 503 may say when to come back; here it always does.
+        let retry_after =
+            (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1));
+        Self { code, faults: vec![fault], retry_after }
+    }
+
+    /// A refusal of one place in the request.
+    pub fn at(code: Code, attr: impl Into<String>, detail: impl Into<String>) -> Self {
+        let mut error = Self::with_detail(code, detail);
+        if let Some(fault) = error.faults.first_mut() {
+            fault.attr = Some(attr.into());
+        }
+        error
+    }
+
+    /// A refusal of several places in the request.
+    pub fn all(code: Code, places: impl IntoIterator<Item = (String, String)>) -> Self {
+        let faults = places
+            .into_iter()
+            .map(|(attr, detail)| Fault { code: code.name(), detail, attr: Some(attr) })
+            .collect();
+        Self { code, faults, retry_after: None }
+    }
+
+    /// Sets when the caller may try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The code of the table's row.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The finished answer.
+    pub fn respond(&self, request_id: &str) -> HttpResponse {
+        let mut response = HttpResponse::build(self.code.status()).json(RefusalBody {
+            kind: self.code.kind(),
+            errors: self.faults.clone(),
+            request_id: request_id.to_owned(),
+        });
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        response
+    }
+}
+
+/// Whole seconds, rounded up, at least one: who waits that long passes.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.name())
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// Without a request id; [`crate::api::envelope`] makes the final answer.
+    fn error_response(&self) -> HttpResponse {
+        self.respond("")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn every_503_says_when_to_come_back() {
+        for code in Code::ALL.iter().filter(|code| code.status() == StatusCode::SERVICE_UNAVAILABLE)
+        {
+            assert!(ApiError::new(*code).respond("r").headers().contains_key(RETRY_AFTER));
+        }
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_to_whole_seconds() {
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+    }
+}

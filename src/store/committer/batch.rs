@@ -1,0 +1,270 @@
+//! One batch of writes as one transaction of few statements.
+
+use std::collections::HashMap;
+
+use millrace_entities::enums::Status;
+use millrace_entities::{execution, step_run};
+use sea_orm::sea_query::{
+    Alias, Expr, ExprTrait, Func, IntoValueTuple, OnConflict, Query, SimpleExpr, TableRef,
+    UpdateStatement, ValueTuple,
+};
+use sea_orm::{
+    ActiveEnum, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::{Claim, CommitError, Ending, Store, StoreError, Write};
+
+/// Parameters a statement may carry: SQLite's bound, the smaller one.
+const MAX_PARAMETERS: usize = 32_766;
+
+/// Commits all writes or none; then says of each whether its claim held.
+pub(super) async fn commit(
+    store: &Store,
+    writes: Vec<Write>,
+) -> Result<Vec<Result<(), CommitError>>, StoreError> {
+    store.write(move |transaction| Box::pin(apply(transaction, writes))).await
+}
+
+async fn apply(
+    transaction: &DatabaseTransaction,
+    writes: Vec<Write>,
+) -> Result<Vec<Result<(), CommitError>>, StoreError> {
+    let checks: Vec<Check> = writes.iter().map(Check::of).collect();
+    let mut accepted = Vec::new();
+    let mut steps = HashMap::new();
+    let mut begun = HashMap::new();
+    let mut ended = HashMap::new();
+    for write in writes {
+        match write {
+            Write::Accept(row) => accepted.push(*row),
+            Write::Step(claim, row) => {
+                let key = (row.execution_id, row.document_index, row.step_index);
+                steps.insert(key, (claim, *row));
+            }
+            Write::Begin(claim, at) => {
+                begun.insert(claim.execution_id, (claim, at));
+            }
+            Write::End(claim, ending) => {
+                ended.insert(claim.execution_id, (claim, *ending));
+            }
+        }
+    }
+    insert_accepted(transaction, accepted).await?;
+    let held = held_claims(transaction, &checks).await?;
+    let steps = steps.into_values().filter(|(claim, _)| held.holds(claim)).map(|(_, row)| row);
+    insert_steps(transaction, steps.collect()).await?;
+    // What ends in this batch need not be seen to begin.
+    begun.retain(|id, (claim, _)| held.holds(claim) && !ended.contains_key(id));
+    let begun = begun.into_iter().map(|(id, (_, at))| (id, at).into_value_tuple());
+    begin(transaction, begun.collect()).await?;
+    ended.retain(|_, (claim, ending)| held.may_end(claim, ending.status).is_ok());
+    let ends = ended.iter().map(|(id, (_, ending))| ending_values(*id, ending));
+    end(transaction, ends.collect()).await?;
+    let outcomes = checks.into_iter().map(|check| match check {
+        Check::None => Ok(()),
+        Check::Held(claim) if held.holds(&claim) => Ok(()),
+        Check::Held(_) => Err(CommitError::Lost),
+        Check::End(claim, status) => held.may_end(&claim, status),
+    });
+    Ok(outcomes.collect())
+}
+
+/// What must hold for a write to count.
+enum Check {
+    None,
+    Held(Claim),
+    End(Claim, Status),
+}
+
+impl Check {
+    fn of(write: &Write) -> Self {
+        match write {
+            Write::Accept(_) => Self::None,
+            Write::Step(claim, _) | Write::Begin(claim, _) => Self::Held(*claim),
+            Write::End(claim, ending) => Self::End(*claim, ending.status),
+        }
+    }
+
+    fn execution_id(&self) -> Option<Uuid> {
+        match self {
+            Self::None => None,
+            Self::Held(claim) | Self::End(claim, _) => Some(claim.execution_id),
+        }
+    }
+}
+
+/// The owners of the unfinished executions that a batch writes to.
+#[derive(Default)]
+struct Held(HashMap<Uuid, Owned>);
+
+struct Owned {
+    owner: Option<Uuid>,
+    attempt: i32,
+    cancel_requested: bool,
+}
+
+impl Held {
+    fn holds(&self, claim: &Claim) -> bool {
+        self.0
+            .get(&claim.execution_id)
+            .is_some_and(|owned| owned.owner == Some(claim.owner) && owned.attempt == claim.attempt)
+    }
+
+    fn may_end(&self, claim: &Claim, status: Status) -> Result<(), CommitError> {
+        let cancelled = |owned: &Owned| owned.cancel_requested && status != Status::Stopped;
+        match self.0.get(&claim.execution_id) {
+            Some(owned) if self.holds(claim) && cancelled(owned) => Err(CommitError::Cancelled),
+            _ if self.holds(claim) => Ok(()),
+            _ => Err(CommitError::Lost),
+        }
+    }
+}
+
+/// Repeating an acceptance whose first commit was in doubt changes nothing.
+async fn insert_accepted(
+    transaction: &DatabaseTransaction,
+    rows: Vec<execution::Model>,
+) -> Result<(), StoreError> {
+    for chunk in chunks(rows, 21) {
+        let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
+        execution::Entity::insert_many(rows)
+            .on_conflict(OnConflict::column(execution::Column::Id).do_nothing().to_owned())
+            .exec_without_returning(transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Who owns what the batch writes to; the rows stay locked until the commit.
+async fn held_claims(
+    transaction: &DatabaseTransaction,
+    checks: &[Check],
+) -> Result<Held, StoreError> {
+    use execution::Column;
+    let mut ids: Vec<Uuid> = checks.iter().filter_map(Check::execution_id).collect();
+    // One order of locking for all lanes and nodes.
+    ids.sort_unstable();
+    ids.dedup();
+    let mut held = Held::default();
+    for ids in chunks(ids, 1) {
+        let rows: Vec<(Uuid, Option<Uuid>, i32, bool)> = execution::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::Owner, Column::Attempt, Column::CancelRequested])
+            .filter(Column::Id.is_in(ids))
+            .filter(Column::Status.is_in([Status::Pending, Status::Executing]))
+            .order_by_asc(Column::Id)
+            .lock_exclusive()
+            .into_tuple()
+            .all(transaction)
+            .await?;
+        held.0.extend(rows.into_iter().map(|(id, owner, attempt, cancel_requested)| {
+            (id, Owned { owner, attempt, cancel_requested })
+        }));
+    }
+    Ok(held)
+}
+
+async fn insert_steps(
+    transaction: &DatabaseTransaction,
+    rows: Vec<step_run::Model>,
+) -> Result<(), StoreError> {
+    use step_run::Column;
+    for chunk in chunks(rows, 10) {
+        let again =
+            OnConflict::columns([Column::ExecutionId, Column::DocumentIndex, Column::StepIndex])
+                .update_columns([
+                    Column::Attempt,
+                    Column::Output,
+                    Column::OutputHash,
+                    Column::Error,
+                    Column::StartedAt,
+                    Column::EndedAt,
+                ])
+                .to_owned();
+        step_run::Entity::insert_many(chunk.into_iter().map(IntoActiveModel::into_active_model))
+            .on_conflict(again)
+            .exec_without_returning(transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn begin(transaction: &DatabaseTransaction, rows: Vec<ValueTuple>) -> Result<(), StoreError> {
+    use execution::Column;
+    for rows in chunks(rows, 2) {
+        let mut update = update_from(rows);
+        update
+            .value(Column::Status, Status::Executing.to_value())
+            .value(Column::StartedAt, first_start("column2"));
+        transaction.execute(&update).await?;
+    }
+    Ok(())
+}
+
+fn ending_values(id: Uuid, ending: &Ending) -> ValueTuple {
+    ValueTuple::Many(vec![
+        id.into(),
+        ending.status.to_value().into(),
+        ending.documents_failed.into(),
+        ending.error.clone().into(),
+        ending.result.clone().into(),
+        ending.result_hash.clone().into(),
+        ending.started_at.into(),
+        ending.ended_at.into(),
+        ending.expires_at.into(),
+    ])
+}
+
+async fn end(transaction: &DatabaseTransaction, rows: Vec<ValueTuple>) -> Result<(), StoreError> {
+    use execution::Column;
+    for rows in chunks(rows, 9) {
+        let mut update = update_from(rows);
+        update
+            .value(Column::Status, given("column2"))
+            .value(Column::DocumentsFailed, given("column3"))
+            .value(Column::Error, given("column4"))
+            .value(Column::Result, given("column5"))
+            .value(Column::ResultHash, given("column6"))
+            .value(Column::StartedAt, first_start("column7"))
+            .value(Column::EndedAt, given("column8"))
+            .value(Column::ExpiresAt, given("column9"));
+        transaction.execute(&update).await?;
+    }
+    Ok(())
+}
+
+/// `UPDATE executions … FROM (VALUES …) AS given WHERE id = given.column1`:
+/// both databases name the columns of a values list `column1`, `column2`, ….
+fn update_from(rows: Vec<ValueTuple>) -> UpdateStatement {
+    Query::update()
+        .table(execution::Entity)
+        .from(TableRef::ValuesList(rows, Alias::new("given").into()))
+        .and_where(Expr::col((execution::Entity, execution::Column::Id)).eq(given("column1")))
+        .to_owned()
+}
+
+fn given(column: &'static str) -> SimpleExpr {
+    Expr::col((Alias::new("given"), Alias::new(column)))
+}
+
+/// An execution that is resumed keeps the time of its first start.
+fn first_start(column: &'static str) -> SimpleExpr {
+    let earlier = Expr::col((execution::Entity, execution::Column::StartedAt));
+    Func::coalesce([earlier, given(column)]).into()
+}
+
+/// Pieces of `rows` that fit into one statement of `width` parameters a row.
+fn chunks<T>(mut rows: Vec<T>, width: usize) -> Vec<Vec<T>> {
+    let most = (MAX_PARAMETERS / width).max(1);
+    let mut pieces = Vec::new();
+    while rows.len() > most {
+        let later = rows.split_off(most);
+        pieces.push(std::mem::replace(&mut rows, later));
+    }
+    if !rows.is_empty() {
+        pieces.push(rows);
+    }
+    pieces
+}

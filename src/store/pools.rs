@@ -1,0 +1,104 @@
+//! Connection pools with the limits that sqlx leaves open.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sea_orm::sqlx::{self, ConnectOptions, Executor};
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use secrecy::ExposeSecret;
+
+use super::StoreError;
+use crate::config::DatabaseConfig;
+
+/// Opens (writer, reader). On Postgres they are one pool.
+pub(super) async fn open(
+    config: &DatabaseConfig,
+) -> Result<(DatabaseConnection, DatabaseConnection), StoreError> {
+    let opened = if config.url.expose_secret().starts_with("sqlite:") {
+        open_sqlite(config).await
+    } else {
+        open_postgres(config).await.map(|pool| (pool.clone(), pool))
+    };
+    opened.map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+async fn open_postgres(config: &DatabaseConfig) -> Result<DatabaseConnection, sqlx::Error> {
+    let options = PgConnectOptions::from_str(config.url.expose_secret())?
+        .application_name("millrace")
+        .options([
+            ("statement_timeout", config.statement_timeout_ms.to_string()),
+            ("idle_in_transaction_session_timeout", config.idle_in_transaction_ms.to_string()),
+        ])
+        .disable_statement_logging();
+    let pool = PgPoolOptions::new()
+        .max_connections(config.max_connections)
+        .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+        // The rollback below is a round trip of its own, so it is the ping too.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                // A `begin` cancelled between its send and its answer comes
+                // back to the pool inside a transaction that sqlx does not
+                // know of; without this, later writes would answer OK and be
+                // lost. Outside a transaction it is a no-op with a notice.
+                connection.execute("ROLLBACK").await?;
+                Ok(true)
+            })
+        })
+        .connect_with(options)
+        .await?;
+    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+async fn open_sqlite(
+    config: &DatabaseConfig,
+) -> Result<(DatabaseConnection, DatabaseConnection), sqlx::Error> {
+    let acquire = Duration::from_millis(config.acquire_timeout_ms);
+    let options = SqliteConnectOptions::from_str(config.url.expose_secret())?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging();
+    if let Some(folder) = options.get_filename().parent().filter(|path| *path != Path::new("")) {
+        tokio::fs::create_dir_all(folder).await?;
+    }
+    // One writer: SQLite has one write lock, and waiting in the pool is fair.
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(acquire)
+        .connect_with(options.clone())
+        .await?;
+    let reader = SqlitePoolOptions::new()
+        .max_connections(config.max_connections)
+        .acquire_timeout(acquire)
+        .connect_with(options.read_only(true).create_if_missing(false))
+        .await?;
+    let connect = SqlxSqliteConnector::from_sqlx_sqlite_pool;
+    Ok((connect(writer), connect(reader)))
+}
+
+/// Whether the database is away, as opposed to a statement that is wrong.
+pub(super) fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // Postgres, appendix A: 08 connection exception, 53 insufficient
+        // resources, 57 operator intervention (shutdown, timeouts), 58 system
+        // error, 25P03 idle in transaction. SQLite: 5 busy, 10 I/O, 13 full.
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            ["08", "53", "57", "58"].iter().any(|class| code.len() == 5 && code.starts_with(class))
+                || ["25P03", "5", "10", "13"].contains(&code.as_ref())
+        }),
+        _ => false,
+    }
+}

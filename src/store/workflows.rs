@@ -1,0 +1,133 @@
+//! Workflows, in the scope of their organisation.
+
+use millrace_entities::{deployment, workflow};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait,
+    QueryFilter, QueryOrder, Select,
+};
+use uuid::Uuid;
+
+use super::deployments::advance;
+use super::{Store, StoreError};
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// From 0.
+    pub index: u64,
+    /// Rows in a page, at least 1.
+    pub size: u64,
+}
+
+/// A part of a list, and how long the whole is.
+#[derive(Debug)]
+pub struct Paged<T> {
+    /// Rows in the whole list.
+    pub total: u64,
+    /// The rows of this page.
+    pub rows: Vec<T>,
+}
+
+/// Every query of workflows starts here, in scope.
+fn of(organisation_id: Uuid) -> Select<workflow::Entity> {
+    workflow::Entity::find().filter(workflow::Column::OrganisationId.eq(organisation_id))
+}
+
+impl Store {
+    /// Makes a workflow.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the name is taken.
+    pub async fn create_workflow(&self, row: workflow::Model) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                row.into_active_model().insert(tx).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The organisation's workflow of that id.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn workflow(
+        &self,
+        organisation_id: Uuid,
+        id: Uuid,
+    ) -> Result<workflow::Model, StoreError> {
+        self.read(move |db| async move {
+            let found = of(organisation_id).filter(workflow::Column::Id.eq(id)).one(&db).await?;
+            found.ok_or(StoreError::NotFound)
+        })
+        .await
+    }
+
+    /// The organisation's workflows, in the order of their names.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn workflows(
+        &self,
+        organisation_id: Uuid,
+        page: Page,
+    ) -> Result<Paged<workflow::Model>, StoreError> {
+        self.read(move |db| async move {
+            let found = of(organisation_id).order_by_asc(workflow::Column::Name);
+            let pages = found.paginate(&db, page.size);
+            Ok(Paged { total: pages.num_items().await?, rows: pages.fetch_page(page.index).await? })
+        })
+        .await
+    }
+
+    /// Replaces a workflow if it still has `expected` as its revision, and
+    /// makes a new revision of every deployment that serves it. Returns those
+    /// deployments.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`], [`StoreError::NotFound`],
+    /// [`StoreError::Conflict`] if the name is taken.
+    pub async fn replace_workflow(
+        &self,
+        row: workflow::Model,
+        expected: i32,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let found = of(row.organisation_id).filter(workflow::Column::Id.eq(row.id));
+                let current = found.one(tx).await?.ok_or(StoreError::NotFound)?;
+                if current.revision != expected {
+                    return Err(StoreError::Stale);
+                }
+                row.clone().into_active_model().reset_all().update(tx).await?;
+                let served = deployment::Entity::find()
+                    .filter(deployment::Column::WorkflowId.eq(row.id))
+                    .all(tx)
+                    .await?;
+                let mut changed = Vec::with_capacity(served.len());
+                for deployment in served {
+                    changed.push(deployment.id);
+                    advance(tx, deployment, &row).await?;
+                }
+                Ok(changed)
+            })
+        })
+        .await
+    }
+
+    /// Deletes a workflow that no deployment serves.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Referenced`].
+    pub async fn delete_workflow(&self, organisation_id: Uuid, id: Uuid) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let found = of(organisation_id).filter(workflow::Column::Id.eq(id));
+                found.one(tx).await?.ok_or(StoreError::NotFound)?.delete(tx).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
