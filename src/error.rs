@@ -10,6 +10,9 @@ use actix_web::{HttpResponse, ResponseError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::engine::limiter::RateState;
+use crate::store::StoreError;
+
 /// The top-level kind of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +59,7 @@ codes! {
     NameTaken = "name_taken", CONFLICT, ClientError, "This name is taken.";
     AlreadyEnded = "already_ended", CONFLICT, ClientError, "The execution has already ended.";
     ExecutionStopped = "execution_stopped", CONFLICT, ClientError, "The execution was stopped; it has no result.";
+    Changed = "changed", CONFLICT, ClientError, "It has changed since `If-Match` was read.";
     StillInUse = "still_in_use", CONFLICT, ClientError, "Something else still uses this.";
     DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
@@ -120,6 +124,7 @@ pub struct ApiError {
     code: Code,
     faults: Vec<Fault>,
     retry_after: Option<Duration>,
+    rate: Option<RateState>,
 }
 
 /// What handlers return.
@@ -137,7 +142,7 @@ impl ApiError {
         // RFC 9110 section 15.6.4: a 503 may say when to come back; here it always does.
         let retry_after =
             (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1));
-        Self { code, faults: vec![fault], retry_after }
+        Self { code, faults: vec![fault], retry_after, rate: None }
     }
 
     /// A refusal of one place in the request.
@@ -149,19 +154,26 @@ impl ApiError {
         error
     }
 
-    /// A refusal of several places in the request.
-    pub fn all(code: Code, places: impl IntoIterator<Item = (String, String)>) -> Self {
-        let faults = places
+    /// A refusal of several places, or of the whole where there is no place.
+    pub fn all(code: Code, faults: impl IntoIterator<Item = (Option<String>, String)>) -> Self {
+        let faults = faults
             .into_iter()
-            .map(|(attr, detail)| Fault { code: code.name(), detail, attr: Some(attr) })
+            .map(|(attr, detail)| Fault { code: code.name(), detail, attr })
             .collect();
-        Self { code, faults, retry_after: None }
+        Self { code, faults, retry_after: None, rate: None }
     }
 
     /// Sets when the caller may try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// Sets what is left of the rate limit.
+    #[must_use]
+    pub fn rate(mut self, rate: Option<RateState>) -> Self {
+        self.rate = rate;
         self
     }
 
@@ -180,7 +192,27 @@ impl ApiError {
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
+        for (name, value) in self.rate.iter().flat_map(RateState::headers) {
+            response.headers_mut().insert(name, value);
+        }
         response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::NotFound => Code::NotFound,
+            StoreError::Conflict(_) => Code::NameTaken,
+            StoreError::Referenced => Code::StillInUse,
+            StoreError::Stale => Code::Changed,
+            StoreError::Unavailable(_) => Code::StoreUnavailable,
+            StoreError::Fault(_) => Code::Internal,
+        };
+        if matches!(code, Code::StoreUnavailable | Code::Internal) {
+            tracing::error!(%error, "the store failed a request");
+        }
+        Self::new(code)
     }
 }
 

@@ -1,0 +1,210 @@
+//! Who calls: extractors that hand over what is authenticated and in scope.
+
+use std::collections::BTreeMap;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+use apistos::paths::{Parameter, ParameterDefinition, ParameterIn};
+use apistos::reference_or::ReferenceOr;
+use apistos::security::{Http, SecurityScheme, SecurityType};
+use apistos::{ApiComponent, InstanceType, Schema};
+use millrace_entities::enums::Tier;
+use schemars::schema::SchemaObject;
+use secrecy::SecretString;
+
+use super::State;
+use crate::engine::directory::{self, Manager};
+use crate::error::{ApiError, Code};
+use crate::ids::{Key, KeyKind};
+
+fn unauthorized() -> ApiError {
+    ApiError::new(Code::Unauthorized)
+}
+
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.split_once(' ')?;
+    // RFC 9110 section 11.1: the scheme is case-insensitive.
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn state(request: &HttpRequest) -> Result<&Data<State>, ApiError> {
+    request.app_data::<Data<State>>().ok_or_else(|| ApiError::new(Code::Internal))
+}
+
+fn part<'a>(request: &'a HttpRequest, name: &str) -> &'a str {
+    request.match_info().get(name).unwrap_or_default()
+}
+
+fn caller(request: &HttpRequest) -> Result<(Key, directory::Caller), ApiError> {
+    let key = bearer(request).and_then(Key::parse).ok_or_else(unauthorized)?;
+    let caller = state(request)?.engine.caller(&key).ok_or_else(unauthorized)?;
+    Ok((key, caller))
+}
+
+/// The bearer of a deployment key, on the product's routes. The path names
+/// the deployment by that same key or by its public id.
+pub struct Caller(pub directory::Caller);
+
+impl Caller {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let (key, caller) = caller(request)?;
+        let named = part(request, "api_key");
+        if named == caller.entry.public_id {
+            return Ok(Self(caller));
+        }
+        match Key::parse(named) {
+            Some(in_path) if in_path.hash() == key.hash() => Ok(Self(caller)),
+            Some(_) => Err(unauthorized()),
+            None => Err(ApiError::new(Code::NotFound)),
+        }
+    }
+}
+
+/// The bearer of a deployment key, on Unstract's routes. The path names the
+/// deployment by organisation and name.
+pub struct UnstractCaller(pub directory::Caller);
+
+impl UnstractCaller {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let (_, caller) = caller(request)?;
+        let right = part(request, "org_id") == caller.entry.org_id
+            && part(request, "api_name") == caller.entry.api_name.load().as_str();
+        if right { Ok(Self(caller)) } else { Err(ApiError::new(Code::NotFound)) }
+    }
+}
+
+/// The bearer of a platform key, in its own organisation, whose tier allows
+/// the method.
+pub struct OrganisationManager(pub Manager);
+
+impl OrganisationManager {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let key = bearer(request).and_then(Key::parse).ok_or_else(unauthorized)?;
+        if key.kind() != KeyKind::Platform {
+            return Err(unauthorized());
+        }
+        let manager = state(request)?.engine.manager(&key).ok_or_else(unauthorized)?;
+        if part(request, "org_id") != manager.org_id {
+            return Err(ApiError::new(Code::NotFound));
+        }
+        if manager.tier < tier_for(request.method()) {
+            return Err(ApiError::new(Code::Forbidden));
+        }
+        Ok(Self(manager))
+    }
+
+    /// Fails unless the key's tier is at least `tier`.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require(&self, tier: Tier) -> Result<(), ApiError> {
+        if self.0.tier >= tier { Ok(()) } else { Err(ApiError::new(Code::Forbidden)) }
+    }
+}
+
+fn tier_for(method: &Method) -> Tier {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS => Tier::Read,
+        Method::DELETE => Tier::FullAccess,
+        _ => Tier::ReadWrite,
+    }
+}
+
+/// The bearer of the operator token.
+pub struct Operator;
+
+impl Operator {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let token = bearer(request).ok_or_else(unauthorized)?;
+        // blake3's own comparison takes the same time for all inputs.
+        let right = blake3::hash(token.as_bytes()) == state(request)?.operator;
+        if right { Ok(Self) } else { Err(unauthorized()) }
+    }
+}
+
+/// The hash by which the operator token is known.
+pub fn operator_hash(token: &SecretString) -> blake3::Hash {
+    use secrecy::ExposeSecret;
+    blake3::hash(token.expose_secret().as_bytes())
+}
+
+macro_rules! extractor {
+    ($name:ident, $scheme:literal, $text:literal, [$(($parameter:literal, $means:literal)),*]) => {
+        impl FromRequest for $name {
+            type Error = ApiError;
+            type Future = Ready<Result<Self, ApiError>>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                ready(Self::from(request))
+            }
+        }
+
+        impl ApiComponent for $name {
+            fn child_schemas() -> Vec<(String, ReferenceOr<Schema>)> {
+                Vec::new()
+            }
+
+            fn schema() -> Option<(String, ReferenceOr<Schema>)> {
+                None
+            }
+
+            fn securities() -> BTreeMap<String, SecurityScheme> {
+                let scheme = SecurityScheme {
+                    _type: SecurityType::Http(Http {
+                        scheme: "bearer".into(),
+                        bearer_format: None,
+                    }),
+                    description: Some($text.into()),
+                    extensions: apistos::IndexMap::default(),
+                };
+                BTreeMap::from([($scheme.to_owned(), scheme)])
+            }
+
+            fn security_requirement_name() -> Option<String> {
+                Some($scheme.to_owned())
+            }
+
+            fn parameters() -> Vec<Parameter> {
+                vec![$(path_parameter($parameter, $means)),*]
+            }
+        }
+    };
+}
+
+extractor!(
+    Caller,
+    "deployment_key",
+    "A deployment's key, `unst_…`",
+    [("api_key", "Public id of the deployment (`dep_…`), or the bearer's own key")]
+);
+extractor!(
+    UnstractCaller,
+    "deployment_key",
+    "A deployment's key, `unst_…`",
+    [("org_id", "Slug of the organisation"), ("api_name", "Name of the deployment")]
+);
+extractor!(
+    OrganisationManager,
+    "platform_key",
+    "An organisation's platform key, `unstp_…`",
+    [("org_id", "Slug of the organisation")]
+);
+extractor!(Operator, "operator_token", "The server's operator token", []);
+
+/// A path parameter of type string.
+pub fn path_parameter(name: &str, description: &str) -> Parameter {
+    let schema = SchemaObject { instance_type: Some(InstanceType::String.into()), ..Default::default() };
+    Parameter {
+        name: name.to_owned(),
+        _in: ParameterIn::Path,
+        description: Some(description.to_owned()),
+        required: Some(true),
+        definition: Some(ParameterDefinition::Schema(ReferenceOr::Object(Schema::Object(schema)))),
+        ..Parameter::default()
+    }
+}

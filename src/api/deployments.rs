@@ -1,0 +1,339 @@
+//! Deployments of an organisation.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Query};
+use apistos::api_operation;
+use millrace_entities::deployment;
+use schemars::JsonSchema;
+use sea_orm::ActiveEnum;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::answer::{Answer, Answers, time};
+use super::auth::OrganisationManager;
+use super::body::{Body, typed};
+use super::keys;
+use super::page::{Listing, PageQuery};
+use super::workflows::Kind;
+use super::{IfMatch, MergePatch, Nothing, ResourceId, State};
+use crate::clock;
+use crate::engine::Engine;
+use crate::engine::settings::Settings;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::ids::{self, Key, KeyKind};
+
+/// What a deployment has besides its settings.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Name in URLs, `^[A-Za-z0-9_-]{1,64}$`, unique in the organisation.
+    pub api_name: String,
+    /// Id of the workflow it serves.
+    pub workflow: String,
+    /// Name for people; the `api_name` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Text for people.
+    #[serde(default)]
+    pub description: String,
+    /// `ETL` or `TASK`; must match the workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_type: Option<Kind>,
+    /// Whether it takes submissions.
+    #[serde(default = "yes")]
+    pub is_active: bool,
+}
+
+/// The fields of [`Identity`]; all others are settings.
+const IDENTITY: [&str; 6] =
+    ["api_name", "workflow", "display_name", "description", "deployment_type", "is_active"];
+
+fn yes() -> bool {
+    true
+}
+
+/// A deployment as it is written: the fields of both, side by side.
+#[derive(JsonSchema)]
+#[schemars(rename = "DeploymentWrite")]
+#[expect(dead_code, reason = "documents `DeploymentObject`")]
+struct DeploymentForm {
+    #[serde(flatten)]
+    identity: Identity,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+/// A deployment as it is written, its fields not sorted out yet.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeploymentObject(Map<String, Value>);
+
+impl JsonSchema for DeploymentObject {
+    fn schema_name() -> String {
+        DeploymentForm::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::r#gen::SchemaGenerator) -> schemars::schema::Schema {
+        DeploymentForm::json_schema(generator)
+    }
+}
+
+/// A deployment whose fields are of the right form.
+#[derive(Debug, Clone)]
+pub struct DeploymentWrite {
+    /// What it has besides its settings.
+    pub identity: Identity,
+    /// Limits and times.
+    pub settings: Settings,
+}
+
+impl DeploymentWrite {
+    /// Sorts the fields out; a fault names its place.
+    ///
+    /// # Errors
+    /// `invalid_value`.
+    pub fn parse(object: Map<String, Value>) -> ApiResult<Self> {
+        let (identity, settings): (Map<_, _>, Map<_, _>) =
+            object.into_iter().partition(|(name, _)| IDENTITY.contains(&name.as_str()));
+        let write = Self {
+            identity: typed(Value::Object(identity))?,
+            settings: typed(Value::Object(settings))?,
+        };
+        let mut faults = write.settings.faults();
+        if !is_api_name(&write.identity.api_name) {
+            faults.push(("api_name".into(), "letters, digits, _ and -, 1 to 64".into()));
+        }
+        if faults.is_empty() {
+            return Ok(write);
+        }
+        let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
+        Err(ApiError::all(Code::InvalidValue, faults))
+    }
+}
+
+fn is_api_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+/// A deployment.
+#[derive(Serialize, JsonSchema)]
+pub struct DeploymentAnswer {
+    id: String,
+    /// `dep_…`; names the deployment in URLs and is no secret.
+    public_id: String,
+    api_name: String,
+    display_name: String,
+    description: String,
+    workflow: String,
+    is_active: bool,
+    /// Counts its changes and its workflow's, from 1.
+    revision: i32,
+    /// Path to submit to.
+    api_endpoint: String,
+    created_at: String,
+    updated_at: String,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+impl Answers for DeploymentAnswer {
+    const STATUSES: &'static [(u16, &'static str)] = &[(200, "The deployment")];
+}
+
+/// A deployment that was just made.
+#[derive(Serialize, JsonSchema)]
+pub struct DeploymentCreated {
+    #[serde(flatten)]
+    deployment: DeploymentAnswer,
+    /// Its first key, shown this once.
+    api_key: String,
+}
+
+impl Answers for DeploymentCreated {
+    const STATUSES: &'static [(u16, &'static str)] = &[(201, "Made")];
+}
+
+impl DeploymentAnswer {
+    fn of(row: deployment::Model) -> Self {
+        Self {
+            id: row.id.to_string(),
+            api_endpoint: format!("/deployment/{}/", row.public_id),
+            public_id: row.public_id,
+            api_name: row.api_name,
+            display_name: row.display_name,
+            description: row.description,
+            workflow: row.workflow_id.to_string(),
+            is_active: row.is_active,
+            revision: row.revision,
+            created_at: time(row.created_at),
+            updated_at: time(row.updated_at),
+            settings: serde_json::from_str(&row.settings).unwrap_or_default(),
+        }
+    }
+}
+
+/// Create a deployment
+///
+/// With its first key, shown this once. When the answer is there, the deployment serves.
+#[api_operation(tag = "deployments", operation_id = "create_deployment")]
+pub async fn create(
+    state: Data<State>,
+    manager: OrganisationManager,
+    body: Body<DeploymentObject>,
+) -> ApiResult<Answer<DeploymentCreated>> {
+    let write = DeploymentWrite::parse(body.0.0)?;
+    let (row, key) = create_deployment(&state.engine, manager.0.organisation_id, write).await?;
+    let (place, revision) = (format!("/deployment/{}/", row.public_id), row.revision);
+    let deployment = DeploymentAnswer::of(row);
+    let created = DeploymentCreated { deployment, api_key: key.reveal().to_owned() };
+    Ok(Answer::created(created).location(&place).etag(revision))
+}
+
+/// List deployments
+#[api_operation(tag = "deployments", operation_id = "list_deployments")]
+pub async fn list(
+    state: Data<State>,
+    manager: OrganisationManager,
+    query: Query<PageQuery>,
+) -> ApiResult<Answer<Listing<DeploymentAnswer>>> {
+    let page = query.page()?;
+    let found = state.engine.store().deployments(manager.0.organisation_id, page).await?;
+    Ok(Answer::ok(Listing::new(page, found, DeploymentAnswer::of)))
+}
+
+/// Get a deployment
+#[api_operation(tag = "deployments", operation_id = "get_deployment")]
+pub async fn get(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+) -> ApiResult<Answer<DeploymentAnswer>> {
+    let row = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
+    let revision = row.revision;
+    Ok(Answer::ok(DeploymentAnswer::of(row)).etag(revision))
+}
+
+/// Replace a deployment
+///
+/// Makes a new revision; executions in flight keep theirs.
+#[api_operation(tag = "deployments", operation_id = "replace_deployment")]
+pub async fn replace(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+    if_match: IfMatch,
+    body: Body<DeploymentObject>,
+) -> ApiResult<Answer<DeploymentAnswer>> {
+    let current = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
+    if_match.check(current.revision)?;
+    change(&state, current, body.0.0).await
+}
+
+/// Change a deployment
+///
+/// A JSON merge patch (RFC 7396) of its fields. It holds for the next request.
+#[api_operation(tag = "deployments", operation_id = "change_deployment")]
+pub async fn patch(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+    if_match: IfMatch,
+    body: Body<MergePatch>,
+) -> ApiResult<Answer<DeploymentAnswer>> {
+    let current = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
+    if_match.check(current.revision)?;
+    let mut whole: Value = serde_json::from_str(&current.settings).unwrap_or_default();
+    let identity = json!({
+        "api_name": current.api_name,
+        "workflow": current.workflow_id,
+        "display_name": current.display_name,
+        "description": current.description,
+        "is_active": current.is_active,
+    });
+    json_patch::merge(&mut whole, &identity);
+    json_patch::merge(&mut whole, &body.0.into());
+    change(&state, current, typed(whole)?).await
+}
+
+/// Delete a deployment
+///
+/// Its keys open nothing from now on. What it had accepted still ends.
+#[api_operation(tag = "deployments", operation_id = "delete_deployment")]
+pub async fn delete(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+) -> ApiResult<Answer<Nothing>> {
+    state.engine.store().delete_deployment(manager.0.organisation_id, id.0).await?;
+    state.engine.refresh(id.0).await?;
+    Ok(Answer::with_status(StatusCode::NO_CONTENT, Nothing {}))
+}
+
+async fn change(
+    state: &State,
+    current: deployment::Model,
+    object: Map<String, Value>,
+) -> ApiResult<Answer<DeploymentAnswer>> {
+    let write = DeploymentWrite::parse(object)?;
+    let expected = current.revision;
+    let mut row = row_of(&state.engine, current.organisation_id, write).await?;
+    row.id = current.id;
+    row.public_id = current.public_id;
+    row.revision = expected + 1;
+    row.created_at = current.created_at;
+    state.engine.store().replace_deployment(row.clone(), expected).await?;
+    state.engine.refresh(row.id).await?;
+    Ok(Answer::ok(DeploymentAnswer::of(row)).etag(expected + 1))
+}
+
+/// Makes a deployment and its first key, and brings both into force.
+///
+/// # Errors
+/// `invalid_value` with the place, `name_taken`.
+pub async fn create_deployment(
+    engine: &Engine,
+    organisation_id: Uuid,
+    write: DeploymentWrite,
+) -> ApiResult<(deployment::Model, Key)> {
+    let row = row_of(engine, organisation_id, write).await?;
+    let key = Key::generate(KeyKind::Deployment).map_err(|_| ApiError::new(Code::Internal))?;
+    let stored = keys::row(&key, row.id, "first key".into(), None);
+    engine.store().create_deployment(row.clone(), stored).await?;
+    engine.refresh(row.id).await?;
+    Ok((row, key))
+}
+
+/// A row of a deployment whose workflow is the organisation's and of its type.
+async fn row_of(
+    engine: &Engine,
+    organisation_id: Uuid,
+    write: DeploymentWrite,
+) -> ApiResult<deployment::Model> {
+    let DeploymentWrite { identity, settings } = write;
+    let unknown = || ApiError::at(Code::InvalidValue, "workflow", "the id of one of your workflows");
+    let workflow_id: Uuid = identity.workflow.parse().map_err(|_| unknown())?;
+    let workflow = match engine.store().workflow(organisation_id, workflow_id).await {
+        Err(crate::store::StoreError::NotFound) => return Err(unknown()),
+        other => other?,
+    };
+    if identity.deployment_type.is_some_and(|kind| workflow.kind != kind.into()) {
+        let detail = format!("its workflow is of type {}", workflow.kind.to_value());
+        return Err(ApiError::at(Code::InvalidValue, "deployment_type", detail));
+    }
+    let now = clock::now();
+    Ok(deployment::Model {
+        id: Uuid::now_v7(),
+        organisation_id,
+        workflow_id,
+        public_id: ids::public_id().map_err(|_| ApiError::new(Code::Internal))?,
+        display_name: identity.display_name.unwrap_or_else(|| identity.api_name.clone()),
+        api_name: identity.api_name,
+        description: identity.description,
+        settings: serde_json::to_string(&settings).map_err(|_| ApiError::new(Code::Internal))?,
+        revision: 1,
+        is_active: identity.is_active,
+        created_at: now,
+        updated_at: now,
+    })
+}

@@ -1,0 +1,96 @@
+//! Around every request: an id, one shape of refusal, containment of panics,
+//! one log line.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, ResponseError};
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use crate::error::{ApiError, Code};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The middleware. The log line names the route's pattern, never the path: a
+/// path may carry a key.
+///
+/// # Errors
+/// None: every error has become an answer.
+pub async fn envelope<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let began = Instant::now();
+    let id = request_id(&request);
+    let http = request.request().clone();
+    let called = AssertUnwindSafe(next.call(request)).catch_unwind().await;
+    let mut response = match called {
+        Ok(Ok(response)) => settle(response.map_into_boxed_body(), &id),
+        Ok(Err(error)) => ServiceResponse::new(http, refusal_of(&error).respond(&id)),
+        Err(_) => {
+            tracing::error!(request_id = id, "a handler panicked");
+            ServiceResponse::new(http, ApiError::new(Code::Internal).respond(&id))
+        }
+    };
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    tracing::info!(
+        request_id = id,
+        method = %response.request().method(),
+        route = response.request().match_pattern().as_deref().unwrap_or("none"),
+        status = response.status().as_u16(),
+        millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "request"
+    );
+    Ok(response)
+}
+
+/// The caller's id if it is fit to be logged and echoed, else a new one.
+fn request_id(request: &ServiceRequest) -> String {
+    let fit = |text: &&str| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    given.filter(fit).map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned)
+}
+
+/// Puts an error that a handler or the framework answered with into shape.
+fn settle(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+    let refusal = match response.response().error() {
+        Some(error) => refusal_of(error),
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            ApiError::new(Code::MethodNotAllowed)
+        }
+        None => return response,
+    };
+    let allow = response.headers().get(ALLOW).cloned();
+    let (http, _) = response.into_parts();
+    let mut answer: HttpResponse = refusal.respond(id);
+    if let Some(allow) = allow {
+        answer.headers_mut().insert(ALLOW, allow);
+    }
+    ServiceResponse::new(http, answer)
+}
+
+fn refusal_of(error: &Error) -> ApiError {
+    if let Some(refusal) = error.as_error::<ApiError>() {
+        return refusal.clone();
+    }
+    let code = match error.as_response_error().status_code() {
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::PayloadTooLarge,
+        StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+        status if status.is_client_error() => Code::InvalidValue,
+        _ => Code::Internal,
+    };
+    ApiError::new(code)
+}

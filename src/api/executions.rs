@@ -1,0 +1,423 @@
+//! Submit, status, result, cancel: the product's own routes.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Query};
+use apistos::{ApiComponent, api_operation};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::answer::{Answer, Answers, time};
+use super::auth::Caller;
+use super::intake::{Intake, Submission};
+use super::{ExecutionId, State};
+use crate::engine::deployment::{Admission, Refusal};
+use crate::engine::directory::{self, Entry};
+use crate::engine::lifecycle::{self, Status};
+use crate::engine::limiter::RateState;
+use crate::engine::live::Progress;
+use crate::engine::{CancelError, error_parts};
+use crate::error::{ApiError, ApiResult, Code};
+use crate::store::committer::CommitError;
+
+/// How long a caller that polls is asked to wait, in seconds.
+pub const POLL_SECONDS: u64 = 1;
+
+/// Longest `wait` of a status request, in seconds.
+const MAX_WAIT: u64 = 55;
+
+/// Unstract's part of a submission's answer.
+#[derive(Serialize, JsonSchema)]
+pub struct UnstractMessage {
+    execution_id: String,
+    execution_status: &'static str,
+    /// Path of Unstract's form of the status.
+    status_api: String,
+    error: Option<String>,
+    #[schemars(with = "Option<Vec<serde_json::Value>>")]
+    result: Option<Box<RawValue>>,
+}
+
+/// The answer to a submission.
+#[derive(Serialize, JsonSchema)]
+pub struct Submitted {
+    execution_id: String,
+    /// `PENDING`, or a later status if the caller waited.
+    status: &'static str,
+    status_url: String,
+    result_url: String,
+    /// From when on the result may be gone.
+    expires_at: Option<String>,
+    /// The result, if the caller waited and the execution completed in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<serde_json::Value>>")]
+    result: Option<Box<RawValue>>,
+    /// The same in Unstract's form.
+    message: UnstractMessage,
+}
+
+impl Answers for Submitted {
+    const STATUSES: &'static [(u16, &'static str)] = &[
+        (200, "Stored and, if the caller waited, completed"),
+        (202, "Stored; it will reach a terminal status"),
+    ];
+}
+
+/// What has been done of what there is.
+#[derive(Serialize, JsonSchema)]
+pub struct Count {
+    total: usize,
+    done: usize,
+    failed: usize,
+}
+
+/// Why an execution failed.
+#[derive(Serialize, JsonSchema)]
+pub struct Failure {
+    code: String,
+    detail: String,
+}
+
+/// Where to go from here.
+#[derive(Serialize, JsonSchema)]
+pub struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    result: String,
+    cancel: String,
+}
+
+/// Where an execution stands.
+#[derive(Serialize, JsonSchema)]
+pub struct StatusAnswer {
+    execution_id: String,
+    /// `PENDING`, `EXECUTING`, `COMPLETED`, `ERROR` or `STOPPED`.
+    status: &'static str,
+    documents: Count,
+    /// Steps over all documents; 0 until they are known.
+    steps: Count,
+    created_at: String,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    /// From when on the result may be gone.
+    expires_at: Option<String>,
+    error: Option<Failure>,
+    links: Links,
+}
+
+impl Answers for StatusAnswer {
+    const STATUSES: &'static [(u16, &'static str)] =
+        &[(200, "Where the execution stands"), (202, "Taken note of; not ended yet")];
+}
+
+/// The result of an execution.
+#[derive(Serialize, JsonSchema)]
+pub struct ResultAnswer {
+    execution_id: String,
+    status: &'static str,
+    /// One entry a document; absent while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<serde_json::Value>>")]
+    result: Option<Box<RawValue>>,
+    /// From when on the result may be gone.
+    expires_at: Option<String>,
+}
+
+impl Answers for ResultAnswer {
+    const STATUSES: &'static [(u16, &'static str)] =
+        &[(200, "The result; it can be read again and again"), (202, "It still runs")];
+}
+
+/// How long to wait for a change.
+#[derive(Deserialize, JsonSchema, ApiComponent)]
+#[serde(deny_unknown_fields)]
+pub struct WaitQuery {
+    /// Holds the answer until the status changes, for at most so many seconds (≤ 55).
+    wait: Option<u64>,
+}
+
+/// Submit
+///
+/// Stores the submission and runs the deployment's workflow on it. It answers when the submission is durable.
+#[api_operation(tag = "executions", operation_id = "submit")]
+pub async fn submit(
+    state: Data<State>,
+    caller: Caller,
+    submission: Submission,
+) -> ApiResult<Answer<Submitted>> {
+    let Accepted { id, timeout, rate, progress } = accept(&state, &caller.0, submission).await?;
+    let links = Urls::of(&state, &caller.0.entry, id);
+    if timeout > 0 && lifecycle::is_terminal(progress.status) {
+        refuse_failed(&state, &caller.0.entry, id, &progress).await.map_err(|error| error.rate(rate))?;
+        let body = submitted(&state, &caller.0.entry, id, &progress).await?;
+        return Ok(Answer::ok(body).location(&links.status).rate(rate));
+    }
+    let body = submitted(&state, &caller.0.entry, id, &progress).await?;
+    let answer = Answer::with_status(StatusCode::ACCEPTED, body);
+    Ok(answer.location(&links.status).retry_after(POLL_SECONDS).rate(rate))
+}
+
+/// Status
+///
+/// Where an execution stands, from memory while it runs.
+#[api_operation(tag = "executions", operation_id = "status")]
+pub async fn status(
+    state: Data<State>,
+    caller: Caller,
+    id: ExecutionId,
+    query: Query<WaitQuery>,
+) -> ApiResult<Answer<StatusAnswer>> {
+    let entry = &caller.0.entry;
+    let mut progress = state.engine.progress(entry, id.0).await?;
+    if let Some(seconds) = query.wait {
+        if seconds > MAX_WAIT {
+            let detail = format!("from 0 to {MAX_WAIT} seconds");
+            return Err(ApiError::at(Code::InvalidValue, "wait", detail));
+        }
+        let seen = progress.status;
+        let changed = move |now: &Progress| now.status != seen;
+        if !lifecycle::is_terminal(seen) {
+            let limit = Duration::from_secs(seconds);
+            progress = state.engine.wait(entry, id.0, limit, changed).await?;
+        }
+    }
+    Ok(Answer::ok(status_answer(&state, entry, id.0, progress)))
+}
+
+/// Result
+///
+/// The result of an execution that completed. Reading never consumes it.
+#[api_operation(tag = "executions", operation_id = "result")]
+pub async fn result(
+    state: Data<State>,
+    caller: Caller,
+    id: ExecutionId,
+) -> ApiResult<Answer<ResultAnswer>> {
+    let entry = &caller.0.entry;
+    let progress = state.engine.progress(entry, id.0).await?;
+    let mut body = ResultAnswer {
+        execution_id: id.0.to_string(),
+        status: lifecycle::name(progress.status),
+        result: None,
+        expires_at: progress.expires_at.map(time),
+    };
+    if !lifecycle::is_terminal(progress.status) {
+        return Ok(Answer::with_status(StatusCode::ACCEPTED, body).retry_after(POLL_SECONDS));
+    }
+    refuse_failed(&state, entry, id.0, &progress).await?;
+    body.result = files(&state, entry, id.0).await?;
+    Ok(Answer::ok(body))
+}
+
+/// Cancel
+///
+/// The execution becomes `STOPPED`; running steps are told and given a grace period. Asking again is the same as asking once.
+#[api_operation(tag = "executions", operation_id = "cancel")]
+pub async fn cancel(
+    state: Data<State>,
+    caller: Caller,
+    id: ExecutionId,
+) -> ApiResult<Answer<StatusAnswer>> {
+    let entry = &caller.0.entry;
+    let progress = state.engine.cancel(entry, id.0).await.map_err(|error| match error {
+        CancelError::Ended => ApiError::new(Code::AlreadyEnded),
+        CancelError::Store(error) => error.into(),
+    })?;
+    let body = status_answer(&state, entry, id.0, progress);
+    Ok(Answer::with_status(StatusCode::ACCEPTED, body))
+}
+
+/// What both families of submit routes have in common: an execution that is
+/// stored, and where it stands after the wait the caller asked for.
+pub(super) struct Accepted {
+    pub(super) id: Uuid,
+    pub(super) timeout: i32,
+    pub(super) rate: Option<RateState>,
+    pub(super) progress: Progress,
+}
+
+pub(super) async fn accept(
+    state: &State,
+    caller: &directory::Caller,
+    submission: Submission,
+) -> ApiResult<Accepted> {
+    let (rate, admitted) = state.engine.admit(&caller.entry).await;
+    let admission = admitted.map_err(|refusal| refused(refusal).rate(rate))?;
+    let accepted = read_and_store(state, caller, admission, submission).await;
+    let (id, timeout, progress) = accepted.map_err(|error| error.rate(rate))?;
+    Ok(Accepted { id, timeout, rate, progress })
+}
+
+async fn read_and_store(
+    state: &State,
+    caller: &directory::Caller,
+    admission: Admission,
+    submission: Submission,
+) -> ApiResult<(Uuid, i32, Progress)> {
+    let Intake { request, documents, timeout } = submission.read(&admission.revision).await?;
+    let row = state.engine.accept(caller, admission, &request, &documents).await?;
+    let mut progress = Progress::from_row(&row);
+    if timeout > 0 {
+        let limit = Duration::from_secs(timeout.unsigned_abs().into());
+        progress = state.engine.wait(&caller.entry, row.id, limit, |_| false).await?;
+    }
+    Ok((row.id, timeout, progress))
+}
+
+fn refused(refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::Draining => ApiError::new(Code::Draining),
+        Refusal::ServerBusy => ApiError::new(Code::ServerBusy),
+        Refusal::Inactive => ApiError::new(Code::DeploymentInactive),
+        Refusal::RateLimited(wait) => ApiError::new(Code::RateLimited).retry_after(wait),
+        Refusal::QueueFull => {
+            ApiError::new(Code::QueueFull).retry_after(Duration::from_secs(POLL_SECONDS))
+        }
+        Refusal::Unavailable => ApiError::new(Code::DeploymentUnavailable),
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Full => Self::new(Code::ServerBusy),
+            CommitError::Unavailable(text) => {
+                tracing::warn!(error = text, "a submission was not stored");
+                Self::new(Code::StoreUnavailable)
+            }
+            CommitError::Lost | CommitError::Cancelled | CommitError::Refused(_) => {
+                tracing::error!(%error, "a submission could not be stored");
+                Self::new(Code::Internal)
+            }
+        }
+    }
+}
+
+pub(super) async fn submitted(
+    state: &State,
+    entry: &Entry,
+    id: Uuid,
+    progress: &Progress,
+) -> ApiResult<Submitted> {
+    let urls = Urls::of(state, entry, id);
+    let status = lifecycle::name(progress.status);
+    let files = match progress.status {
+        Status::Completed => files(state, entry, id).await?,
+        _ => None,
+    };
+    Ok(Submitted {
+        execution_id: id.to_string(),
+        status,
+        status_url: urls.status,
+        result_url: urls.result,
+        expires_at: progress.expires_at.map(time),
+        result: files.clone(),
+        message: UnstractMessage {
+            execution_id: id.to_string(),
+            execution_status: status,
+            status_api: urls.unstract,
+            error: progress.error.as_ref().map(|error| error_parts(error).1.to_owned()),
+            result: files,
+        },
+    })
+}
+
+/// The stored list of `FILE`, passed on as it is.
+pub(super) async fn files(
+    state: &State,
+    entry: &Entry,
+    id: Uuid,
+) -> ApiResult<Option<Box<RawValue>>> {
+    let text = state.engine.result(entry, id).await?;
+    let raw = text.map(RawValue::from_string).transpose();
+    raw.map_err(|_| ApiError::new(Code::Internal))
+}
+
+/// Refuses the result of an execution that has none.
+async fn refuse_failed(
+    state: &State,
+    entry: &Entry,
+    id: Uuid,
+    progress: &Progress,
+) -> ApiResult<()> {
+    if progress.expires_at.is_some_and(|end| end <= crate::clock::now()) {
+        return Err(ApiError::new(Code::ResultExpired));
+    }
+    match progress.status {
+        Status::Stopped => Err(ApiError::new(Code::ExecutionStopped)),
+        Status::Error => {
+            let text = state.engine.result(entry, id).await?;
+            Err(ApiError::all(Code::ExecutionFailed, reasons(text.as_deref(), progress)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One reason a document, or the one of the execution as a whole.
+fn reasons(files: Option<&str>, progress: &Progress) -> Vec<(Option<String>, String)> {
+    let files: Vec<serde_json::Value> =
+        files.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let of_file = |(index, file): (usize, &serde_json::Value)| {
+        let error = file.get("error")?.as_str()?;
+        Some((Some(format!("documents[{index}]")), error.to_owned()))
+    };
+    let found: Vec<_> = files.iter().enumerate().filter_map(of_file).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    let detail = progress.error.as_ref().map(|error| error_parts(error).1.to_owned());
+    vec![(None, detail.unwrap_or_else(|| Code::ExecutionFailed.detail().to_owned()))]
+}
+
+fn status_answer(state: &State, entry: &Entry, id: Uuid, progress: Progress) -> StatusAnswer {
+    let urls = Urls::of(state, entry, id);
+    StatusAnswer {
+        execution_id: id.to_string(),
+        status: lifecycle::name(progress.status),
+        documents: Count {
+            total: progress.documents_total,
+            done: progress.documents_done,
+            failed: progress.documents_failed,
+        },
+        steps: Count {
+            total: progress.steps_total,
+            done: progress.steps_done,
+            failed: progress.documents_failed,
+        },
+        created_at: time(progress.created_at),
+        started_at: progress.started_at.map(time),
+        ended_at: progress.ended_at.map(time),
+        expires_at: progress.expires_at.map(time),
+        error: progress.error.as_ref().map(|error| {
+            let (code, detail) = error_parts(error);
+            Failure { code: code.to_owned(), detail: detail.to_owned() }
+        }),
+        links: Links { this: urls.status, result: urls.result, cancel: urls.cancel },
+    }
+}
+
+/// Links to an execution. They name the deployment by its public id: a link
+/// may be logged, a key must not.
+struct Urls {
+    status: String,
+    result: String,
+    cancel: String,
+    unstract: String,
+}
+
+impl Urls {
+    fn of(state: &State, entry: &Entry, id: Uuid) -> Self {
+        let base = state.config.public_url.trim_end_matches('/');
+        let deployment = format!("{base}/deployment/{}", entry.public_id);
+        let api_name = entry.api_name.load();
+        Self {
+            status: format!("{deployment}/status/{id}/"),
+            result: format!("{deployment}/result/{id}/"),
+            cancel: format!("{deployment}/cancel/{id}/"),
+            unstract: format!("/deployment/api/{}/{api_name}/?execution_id={id}", entry.org_id),
+        }
+    }
+}

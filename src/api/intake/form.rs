@@ -1,0 +1,180 @@
+//! A submission as a multipart form (RFC 7578), documents streamed.
+
+use actix_multipart::{Field, Multipart, MultipartError};
+use actix_web::HttpRequest;
+use actix_web::dev::Payload;
+use futures_util::{StreamExt, TryStreamExt};
+use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::{InstanceType, Schema, SchemaObject};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Bounds, Intake, abandon, document, file_too_large, store_away, too_many_files};
+use crate::documents::DocumentStore;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::steps::DocumentRef;
+
+/// Form fields that are not files in one submission.
+const MAX_FIELDS: usize = 64;
+
+/// A submission. It has at least one of `files` or `input_data`.
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "documents the form; the form itself is read as a stream")]
+pub(super) struct FormSubmission {
+    /// The documents; the field may be repeated.
+    #[schemars(schema_with = "files")]
+    files: Option<Vec<String>>,
+    /// What the workflow works on besides documents: JSON text.
+    input_data: Option<String>,
+    /// Values for the workflow's steps: JSON text of an object.
+    parameters: Option<String>,
+    /// More values for the workflow's steps: JSON text of an object.
+    custom_data: Option<String>,
+    /// Seconds to wait for the result, −1 to 300; 0 or less answers at once.
+    timeout: Option<i32>,
+    /// Whether each result brings its metadata.
+    include_metadata: Option<bool>,
+    /// Whether each result brings the time of each step.
+    include_metrics: Option<bool>,
+    /// Whether each result brings the document's text.
+    include_extracted_text: Option<bool>,
+    /// Names to find the execution by, separated by commas.
+    tags: Option<String>,
+}
+
+fn files(_: &mut SchemaGenerator) -> Schema {
+    let file = SchemaObject {
+        instance_type: Some(InstanceType::String.into()),
+        format: Some("binary".into()),
+        ..SchemaObject::default()
+    };
+    let mut list = SchemaObject {
+        instance_type: Some(InstanceType::Array.into()),
+        ..SchemaObject::default()
+    };
+    list.array().items = Some(Schema::Object(file).into());
+    Schema::Object(list)
+}
+
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: Payload,
+    bounds: &Bounds,
+    store: &DocumentStore,
+) -> ApiResult<Intake> {
+    let mut form = Multipart::new(request.headers(), payload);
+    let mut intake = Intake::default();
+    let mut fields = 0;
+    loop {
+        let next = tokio::time::timeout(bounds.idle, form.try_next()).await;
+        let next = next.map_err(|_| ApiError::new(Code::RequestTimeout))?;
+        let Some(field) = next.map_err(|error| broken(&error))? else { return Ok(intake) };
+        let name = field.name().unwrap_or_default().to_owned();
+        if name == "files" {
+            if intake.documents.len() == bounds.max_files {
+                return Err(too_many_files(bounds));
+            }
+            let position = intake.documents.len();
+            intake.documents.push(file(field, position, bounds, store).await?);
+            continue;
+        }
+        fields += 1;
+        if fields > MAX_FIELDS {
+            return Err(ApiError::with_detail(Code::InvalidForm, "The form has too many fields."));
+        }
+        let text = text(field, &name, bounds).await?;
+        apply(&mut intake, &name, &text)?;
+    }
+}
+
+fn broken(_: &MultipartError) -> ApiError {
+    ApiError::new(Code::InvalidForm)
+}
+
+/// Streams a file into the store, piece by piece.
+async fn file(
+    mut field: Field,
+    position: usize,
+    bounds: &Bounds,
+    store: &DocumentStore,
+) -> ApiResult<DocumentRef> {
+    let disposition = field.content_disposition();
+    let name = disposition.and_then(|known| known.get_filename()).unwrap_or_default().to_owned();
+    let mime_type = field.content_type().map(ToString::to_string);
+    let mut upload = store.upload().await.map_err(|error| store_away(&error))?;
+    loop {
+        let piece = match tokio::time::timeout(bounds.idle, field.next()).await {
+            Err(_) => return abandon(upload, ApiError::new(Code::RequestTimeout)).await,
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return abandon(upload, broken(&error)).await,
+            Ok(Some(Ok(piece))) => piece,
+        };
+        if upload.size() + piece.len() as u64 > bounds.max_file_bytes {
+            return abandon(upload, file_too_large(bounds, format!("files[{position}]"))).await;
+        }
+        if let Err(error) = upload.write(piece).await {
+            return abandon(upload, store_away(&error)).await;
+        }
+    }
+    let stored = upload.finish().await.map_err(|error| store_away(&error))?;
+    Ok(document(&name, position, mime_type, stored))
+}
+
+async fn text(mut field: Field, name: &str, bounds: &Bounds) -> ApiResult<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let piece = tokio::time::timeout(bounds.idle, field.next()).await;
+        let piece = piece.map_err(|_| ApiError::new(Code::RequestTimeout))?;
+        let Some(piece) = piece else { break };
+        let piece = piece.map_err(|error| broken(&error))?;
+        if bytes.len() + piece.len() > bounds.max_field_bytes {
+            let detail = format!("This field may have {} bytes.", bounds.max_field_bytes);
+            return Err(ApiError::at(Code::PayloadTooLarge, name, detail));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    String::from_utf8(bytes).map_err(|_| ApiError::at(Code::InvalidValue, name, "UTF-8 text"))
+}
+
+fn apply(intake: &mut Intake, name: &str, text: &str) -> ApiResult<()> {
+    let request = &mut intake.request;
+    match name {
+        "input_data" => request.input_data = json(name, text)?,
+        "parameters" => request.parameters = json(name, text)?,
+        "custom_data" => request.custom_data = json(name, text)?,
+        "include_metadata" => request.include_metadata = boolean(name, text)?,
+        "include_metrics" => request.include_metrics = boolean(name, text)?,
+        "include_extracted_text" => request.include_extracted_text = boolean(name, text)?,
+        "tags" => {
+            let tags = text.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+            request.tags = tags.map(ToOwned::to_owned).collect();
+        }
+        "timeout" => {
+            let wrong = |_| ApiError::at(Code::InvalidValue, name, "a whole number of seconds");
+            intake.timeout = text.trim().parse().map_err(wrong)?;
+        }
+        _ => {
+            let known = "files, input_data, parameters, custom_data, timeout, include_metadata, \
+                         include_metrics, include_extracted_text, tags";
+            let detail = format!("unknown field; there are: {known}");
+            return Err(ApiError::at(Code::InvalidValue, name, detail));
+        }
+    }
+    Ok(())
+}
+
+fn json(name: &str, text: &str) -> ApiResult<Value> {
+    serde_json::from_str(text).map_err(|error| {
+        let detail = format!("JSON text; line {}, column {}", error.line(), error.column());
+        ApiError::at(Code::InvalidValue, name, detail)
+    })
+}
+
+fn boolean(name: &str, text: &str) -> ApiResult<bool> {
+    match text.trim() {
+        "true" | "True" | "1" => Ok(true),
+        "false" | "False" | "0" | "" => Ok(false),
+        _ => Err(ApiError::at(Code::InvalidValue, name, "true or false")),
+    }
+}

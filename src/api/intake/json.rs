@@ -1,0 +1,100 @@
+//! A submission as JSON, documents inline in base64.
+
+use actix_web::dev::Payload;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Bounds, Intake, document, file_too_large, put, too_many_files};
+use crate::api::body;
+use crate::documents::DocumentStore;
+use crate::engine::submission::Request;
+use crate::error::{ApiError, ApiResult, Code};
+
+/// A document within a JSON submission.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InlineDocument {
+    /// Name of the document; need not be unique.
+    name: String,
+    /// The document's bytes in base64 (RFC 4648, section 4).
+    content_base64: String,
+    /// Declared media type. The content decides.
+    #[serde(default)]
+    mime_type: Option<String>,
+}
+
+/// A submission. It has at least one document or `input_data`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub(super) struct JsonSubmission {
+    /// What the workflow works on besides documents: any JSON.
+    input_data: Value,
+    /// Values for the workflow's steps: an object.
+    parameters: Value,
+    /// More values for the workflow's steps: an object.
+    custom_data: Value,
+    /// The documents.
+    documents: Vec<InlineDocument>,
+    /// Seconds to wait for the result, −1 to 300; 0 or less answers at once.
+    timeout: i32,
+    /// Whether each result brings its metadata.
+    include_metadata: bool,
+    /// Whether each result brings the time of each step.
+    include_metrics: bool,
+    /// Whether each result brings the document's text.
+    include_extracted_text: bool,
+    /// Names to find the execution by.
+    tags: Vec<String>,
+}
+
+pub(super) async fn read(
+    payload: Payload,
+    bounds: &Bounds,
+    store: &DocumentStore,
+) -> ApiResult<Intake> {
+    let bytes = body::collect(payload, bounds.max_json_bytes, bounds.idle).await?;
+    let parse = move || body::parse(&bytes).and_then(body::typed::<JsonSubmission>);
+    let submission = off_thread(parse).await?;
+    if submission.documents.len() > bounds.max_files {
+        return Err(too_many_files(bounds));
+    }
+    let mut intake = Intake {
+        request: Request {
+            input_data: submission.input_data,
+            parameters: submission.parameters,
+            custom_data: submission.custom_data,
+            tags: submission.tags,
+            include_metadata: submission.include_metadata,
+            include_metrics: submission.include_metrics,
+            include_extracted_text: submission.include_extracted_text,
+        },
+        documents: Vec::with_capacity(submission.documents.len()),
+        timeout: submission.timeout,
+    };
+    for (position, inline) in submission.documents.into_iter().enumerate() {
+        let place = format!("documents[{position}].content_base64");
+        let text = inline.content_base64;
+        let decode = move || {
+            STANDARD.decode(text).map_err(|_| ApiError::at(Code::InvalidValue, place, "valid base64"))
+        };
+        let content = off_thread(decode).await?;
+        if content.len() as u64 > bounds.max_file_bytes {
+            return Err(file_too_large(bounds, format!("documents[{position}]")));
+        }
+        let stored = put(store, content).await?;
+        intake.documents.push(document(&inline.name, position, inline.mime_type, stored));
+    }
+    Ok(intake)
+}
+
+/// Megabytes of JSON or base64 are not for the thread that serves requests.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> ApiResult<T> + Send + 'static,
+) -> ApiResult<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(ApiError::new(Code::Internal)))
+}

@@ -1,0 +1,136 @@
+//! Organisations, made by the operator.
+
+use actix_web::web::{Data, Query};
+use apistos::api_operation;
+use millrace_entities::enums::Tier;
+use millrace_entities::{organisation, platform_key};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::State;
+use super::answer::{Answer, Answers, time};
+use super::auth::Operator;
+use super::body::Body;
+use super::page::{Listing, PageQuery};
+use crate::clock;
+use crate::error::{ApiError, ApiResult, Code};
+use crate::ids::{Key, KeyKind};
+
+/// A new organisation.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrganisation {
+    /// Slug: lower-case letters, digits and `-`, at most 63.
+    org_id: String,
+    /// Name for people; the slug if absent.
+    #[serde(default)]
+    name: Option<String>,
+}
+
+/// An organisation.
+#[derive(Serialize, JsonSchema)]
+pub struct OrganisationAnswer {
+    org_id: String,
+    name: String,
+    created_at: String,
+}
+
+/// An organisation that was just made.
+#[derive(Serialize, JsonSchema)]
+pub struct OrganisationCreated {
+    org_id: String,
+    name: String,
+    created_at: String,
+    /// Its first platform key (`full_access`), shown this once.
+    platform_key: String,
+}
+
+impl Answers for OrganisationCreated {
+    const STATUSES: &'static [(u16, &'static str)] = &[(201, "Made")];
+}
+
+/// Create an organisation
+///
+/// With its first platform key, shown this once.
+#[api_operation(tag = "administration", operation_id = "create_organisation")]
+pub async fn create(
+    state: Data<State>,
+    _operator: Operator,
+    body: Body<NewOrganisation>,
+) -> ApiResult<Answer<OrganisationCreated>> {
+    let NewOrganisation { org_id, name } = body.0;
+    if !is_slug(&org_id) {
+        let detail = "lower-case letters, digits and -, 1 to 63, not beginning or ending with -";
+        return Err(ApiError::at(Code::InvalidValue, "org_id", detail));
+    }
+    let name = name.unwrap_or_else(|| org_id.clone());
+    let created = create_organisation(&state.engine, org_id, name).await?;
+    let (row, key) = created;
+    Ok(Answer::created(OrganisationCreated {
+        org_id: row.slug,
+        name: row.name,
+        created_at: time(row.created_at),
+        platform_key: key.reveal().to_owned(),
+    }))
+}
+
+/// List organisations
+#[api_operation(tag = "administration", operation_id = "list_organisations")]
+pub async fn list(
+    state: Data<State>,
+    _operator: Operator,
+    query: Query<PageQuery>,
+) -> ApiResult<Answer<Listing<OrganisationAnswer>>> {
+    let page = query.page()?;
+    let found = state.engine.store().organisations(page).await?;
+    let shown = |row: organisation::Model| OrganisationAnswer {
+        org_id: row.slug,
+        name: row.name,
+        created_at: time(row.created_at),
+    };
+    Ok(Answer::ok(Listing::new(page, found, shown)))
+}
+
+/// Makes an organisation and its first platform key, and brings the key into
+/// force.
+///
+/// # Errors
+/// `name_taken`.
+pub async fn create_organisation(
+    engine: &crate::engine::Engine,
+    slug: String,
+    name: String,
+) -> ApiResult<(organisation::Model, Key)> {
+    let key = Key::generate(KeyKind::Platform).map_err(|_| ApiError::new(Code::Internal))?;
+    let now = clock::now();
+    let row = organisation::Model { id: Uuid::now_v7(), slug, name, created_at: now };
+    let stored = platform_key(&key, row.id, "first key");
+    engine.store().create_organisation(row.clone(), stored.clone()).await?;
+    engine.put_manager(stored, row.clone()).await?;
+    Ok((row, key))
+}
+
+/// What is stored of a platform key with full access.
+pub fn platform_key(key: &Key, organisation_id: Uuid, name: &str) -> platform_key::Model {
+    platform_key::Model {
+        id: Uuid::now_v7(),
+        organisation_id,
+        hash: key.hash().0.to_vec(),
+        prefix: key.prefix(),
+        last_four: key.last_four(),
+        name: name.to_owned(),
+        tier: Tier::FullAccess,
+        is_active: true,
+        expires_at: None,
+        created_at: clock::now(),
+    }
+}
+
+/// RFC 1123 section 2.1: a label of letters, digits and inner hyphens.
+fn is_slug(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}

@@ -1,0 +1,291 @@
+//! Workflows of an organisation.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Query};
+use apistos::api_operation;
+use millrace_entities::enums::WorkflowKind;
+use millrace_entities::workflow;
+use schemars::JsonSchema;
+use sea_orm::ActiveEnum;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::answer::{Answer, Answers, time};
+use super::auth::OrganisationManager;
+use super::body::{Body, typed};
+use super::page::{Listing, PageQuery};
+use super::{IfMatch, Nothing, ResourceId, State};
+use crate::clock;
+use crate::engine::plan::{Plan, StepDefinition};
+use crate::error::{ApiError, ApiResult, Code};
+
+/// Characters of a name.
+const MAX_NAME: usize = 200;
+
+/// A workflow as it is written.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkflowWrite {
+    /// Name, unique in the organisation.
+    pub name: String,
+    /// `ETL` (documents into a destination) or `TASK` (documents or JSON into a result).
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Text for people.
+    #[serde(default)]
+    pub description: String,
+    /// The steps, in the order in which they run.
+    #[schemars(with = "Vec<StepWrite>")]
+    pub steps: Vec<StepDefinition>,
+}
+
+/// A step as a workflow writes it.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "documents `StepDefinition`")]
+pub struct StepWrite {
+    /// Name of the step in its workflow; the kind's name if absent.
+    id: Option<String>,
+    /// The step kind.
+    uses: String,
+    /// JSON pointer (RFC 6901) into the context that selects what the step works on; the output of the step before it if absent.
+    input: Option<String>,
+    /// The kind's parameters: an object.
+    with: Option<Value>,
+}
+
+/// What a workflow is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(rename = "WorkflowType")]
+pub enum Kind {
+    /// Documents into a destination.
+    Etl,
+    /// Documents or JSON into a result.
+    Task,
+}
+
+impl From<Kind> for WorkflowKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Etl => Self::Etl,
+            Kind::Task => Self::Task,
+        }
+    }
+}
+
+/// A workflow.
+#[derive(Serialize, JsonSchema)]
+pub struct WorkflowAnswer {
+    id: String,
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    description: String,
+    /// The steps, in the order in which they run.
+    steps: Value,
+    /// Counts its changes, from 1.
+    revision: i32,
+    created_at: String,
+    updated_at: String,
+}
+
+impl Answers for WorkflowAnswer {
+    const STATUSES: &'static [(u16, &'static str)] = &[(200, "The workflow"), (201, "Made")];
+}
+
+impl From<workflow::Model> for WorkflowAnswer {
+    fn from(row: workflow::Model) -> Self {
+        Self {
+            id: row.id.to_string(),
+            name: row.name,
+            kind: row.kind.to_value(),
+            description: row.description,
+            steps: serde_json::from_str(&row.steps).unwrap_or_default(),
+            revision: row.revision,
+            created_at: time(row.created_at),
+            updated_at: time(row.updated_at),
+        }
+    }
+}
+
+/// Whether a workflow could be used.
+#[derive(Serialize, JsonSchema)]
+pub struct Validity {
+    valid: bool,
+}
+
+impl Answers for Validity {
+    const STATUSES: &'static [(u16, &'static str)] = &[(200, "The workflow can be used")];
+}
+
+fn shown(status: StatusCode, row: workflow::Model) -> Answer<WorkflowAnswer> {
+    let revision = row.revision;
+    Answer::with_status(status, row.into()).etag(revision)
+}
+
+/// Create a workflow
+///
+/// Steps are checked: a fault names its place.
+#[api_operation(tag = "workflows", operation_id = "create_workflow")]
+pub async fn create(
+    state: Data<State>,
+    manager: OrganisationManager,
+    body: Body<WorkflowWrite>,
+) -> ApiResult<Answer<WorkflowAnswer>> {
+    let row = checked(body.0, manager.0.organisation_id, Uuid::now_v7(), 1).await?;
+    state.engine.store().create_workflow(row.clone()).await?;
+    Ok(shown(StatusCode::CREATED, row))
+}
+
+/// List workflows
+#[api_operation(tag = "workflows", operation_id = "list_workflows")]
+pub async fn list(
+    state: Data<State>,
+    manager: OrganisationManager,
+    query: Query<PageQuery>,
+) -> ApiResult<Answer<Listing<WorkflowAnswer>>> {
+    let page = query.page()?;
+    let found = state.engine.store().workflows(manager.0.organisation_id, page).await?;
+    Ok(Answer::ok(Listing::new(page, found, WorkflowAnswer::from)))
+}
+
+/// Get a workflow
+#[api_operation(tag = "workflows", operation_id = "get_workflow")]
+pub async fn get(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+) -> ApiResult<Answer<WorkflowAnswer>> {
+    let row = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
+    Ok(shown(StatusCode::OK, row))
+}
+
+/// Replace a workflow
+///
+/// Deployments that serve it get a new revision; executions in flight keep theirs.
+#[api_operation(tag = "workflows", operation_id = "replace_workflow")]
+pub async fn replace(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+    if_match: IfMatch,
+    body: Body<WorkflowWrite>,
+) -> ApiResult<Answer<WorkflowAnswer>> {
+    let current = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
+    if_match.check(current.revision)?;
+    change(&state, current, body.0).await
+}
+
+/// Change a workflow
+///
+/// A JSON merge patch (RFC 7396) of its fields.
+#[api_operation(tag = "workflows", operation_id = "change_workflow")]
+pub async fn patch(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+    if_match: IfMatch,
+    body: Body<super::MergePatch>,
+) -> ApiResult<Answer<WorkflowAnswer>> {
+    let current = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
+    if_match.check(current.revision)?;
+    let mut whole = serde_json::json!({
+        "name": current.name,
+        "type": current.kind.to_value(),
+        "description": current.description,
+        "steps": serde_json::from_str::<Value>(&current.steps).unwrap_or_default(),
+    });
+    json_patch::merge(&mut whole, &body.0.into());
+    change(&state, current, typed(whole)?).await
+}
+
+/// Delete a workflow
+///
+/// Only if no deployment serves it.
+#[api_operation(tag = "workflows", operation_id = "delete_workflow")]
+pub async fn delete(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+) -> ApiResult<Answer<Nothing>> {
+    state.engine.store().delete_workflow(manager.0.organisation_id, id.0).await?;
+    Ok(Answer::with_status(StatusCode::NO_CONTENT, Nothing {}))
+}
+
+/// Validate a workflow
+///
+/// Checks the stored workflow against the step kinds this server has.
+#[api_operation(tag = "workflows", operation_id = "validate_workflow")]
+pub async fn validate(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+) -> ApiResult<Answer<Validity>> {
+    let row = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
+    let steps = serde_json::from_str(&row.steps).map_err(|_| ApiError::new(Code::Internal))?;
+    check_steps(steps).await?;
+    Ok(Answer::ok(Validity { valid: true }))
+}
+
+async fn change(
+    state: &State,
+    current: workflow::Model,
+    write: WorkflowWrite,
+) -> ApiResult<Answer<WorkflowAnswer>> {
+    let expected = current.revision;
+    if current.kind != write.kind.into() {
+        let detail = "the type of a workflow cannot change; make a new workflow";
+        return Err(ApiError::at(Code::InvalidValue, "type", detail));
+    }
+    let mut row = checked(write, current.organisation_id, current.id, expected + 1).await?;
+    row.created_at = current.created_at;
+    let served = state.engine.store().replace_workflow(row.clone(), expected).await?;
+    for deployment_id in served {
+        state.engine.refresh(deployment_id).await?;
+    }
+    Ok(shown(StatusCode::OK, row))
+}
+
+/// A row of a workflow that can be used.
+///
+/// # Errors
+/// `invalid_value` or `invalid_workflow` with the place.
+pub async fn checked(
+    write: WorkflowWrite,
+    organisation_id: Uuid,
+    id: Uuid,
+    revision: i32,
+) -> ApiResult<workflow::Model> {
+    if write.name.is_empty() || write.name.chars().count() > MAX_NAME {
+        let detail = format!("1 to {MAX_NAME} characters");
+        return Err(ApiError::at(Code::InvalidValue, "name", detail));
+    }
+    let steps = serde_json::to_string(&write.steps).map_err(|_| ApiError::new(Code::Internal))?;
+    check_steps(write.steps).await?;
+    let now = clock::now();
+    Ok(workflow::Model {
+        id,
+        organisation_id,
+        name: write.name,
+        kind: write.kind.into(),
+        description: write.description,
+        steps,
+        revision,
+        created_at: now,
+        updated_at: now,
+    })
+}
+
+/// Patterns and schemas are compiled to be checked: not on a thread that
+/// serves requests.
+async fn check_steps(steps: Vec<StepDefinition>) -> ApiResult<()> {
+    let compiled = tokio::task::spawn_blocking(move || Plan::compile(&steps).map(drop)).await;
+    let faults = match compiled {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(faults)) => faults,
+        Err(_) => return Err(ApiError::new(Code::Internal)),
+    };
+    let faults = faults.into_iter().map(|(place, detail)| (Some(place), detail));
+    Err(ApiError::all(Code::InvalidWorkflow, faults))
+}

@@ -1,0 +1,179 @@
+//! Start and stop of everything, in order. Nothing is global: two servers run
+//! in one process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App as WebApp, HttpServer};
+use apistos::app::OpenApiWrapper;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::api::{self, State};
+use crate::config::{Config, ConfigError};
+use crate::documents::{DocumentStore, StoreError as DocumentError};
+use crate::engine::Engine;
+use crate::error::{ApiError, Code};
+use crate::ids;
+use crate::sandbox::Sandbox;
+use crate::steps::Services;
+use crate::store::committer::Committer;
+use crate::store::{Store, StoreError};
+
+/// Where the hash of a generated operator token is remembered.
+const OPERATOR_SETTING: &str = "operator_token_hash";
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The document store.
+    #[error(transparent)]
+    Documents(#[from] DocumentError),
+    /// The address, or a thread.
+    #[error("cannot start on {address}: {error}")]
+    Listen {
+        /// What was to be listened on.
+        address: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The system gives no randomness.
+    #[error("no randomness: {0}")]
+    Randomness(String),
+}
+
+/// A server that serves.
+pub struct App {
+    engine: Arc<Engine>,
+    http: ServerHandle,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    address: SocketAddr,
+    operator_token: Option<SecretString>,
+    /// Drives steps and the database. Ends last.
+    work: Runtime,
+}
+
+impl App {
+    /// Starts everything: store, document store, sandbox, engine, then HTTP.
+    /// Call it inside an actix system.
+    ///
+    /// # Errors
+    /// [`StartError`] names what is missing.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let work = Builder::new_multi_thread()
+            .worker_threads(config.engine.step_threads)
+            .thread_name("millrace-work")
+            .enable_all()
+            .build()
+            .map_err(|error| StartError::Listen { address: "a thread".into(), error })?;
+        let store = Store::open(&config, work.handle().clone()).await?;
+        let (operator, operator_token) = operator(&config, &store).await?;
+        let lanes = if config.is_sqlite() { 1 } else { config.database.committers };
+        let committer = Committer::start(
+            &store,
+            lanes,
+            config.database.commit_batch,
+            config.database.commit_queue,
+        );
+        let services = Arc::new(Services {
+            documents: DocumentStore::in_folder(&config.documents.folder)?,
+            sandbox: Sandbox::new(config.sandbox.clone()),
+            connections: config.connections(),
+            sql: crate::sql_pools::SqlPools::default(),
+        });
+        let engine =
+            Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
+        let engine = Arc::new(engine.await?);
+        let state = State { engine: Arc::clone(&engine), config: config.server.clone(), operator };
+        let (http, serving, address) = listen(state)?;
+        Ok(Self { engine, http, serving, address, operator_token, work })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The engine, for whoever sets the server up.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The operator token, if it was made at this start: to be shown once.
+    pub fn operator_token(&self) -> Option<&str> {
+        self.operator_token.as_ref().map(ExposeSecret::expose_secret)
+    }
+
+    /// Drains and stops: new submissions are refused while running work ends
+    /// and callers still read; then HTTP stops; then what is left is handed
+    /// back.
+    pub async fn stop(self) {
+        self.engine.drain().await;
+        self.http.stop(true).await;
+        if let Err(error) = self.serving.await {
+            tracing::debug!(%error, "the HTTP server's task failed");
+        }
+        self.engine.stop().await;
+        self.engine.store().clone().close().await;
+        // A step that ignores its cancellation must not hold up the exit.
+        self.work.shutdown_background();
+    }
+}
+
+type Listening = (ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>, SocketAddr);
+
+fn listen(state: State) -> Result<Listening, StartError> {
+    let address = format!("{}:{}", state.config.host, state.config.port);
+    let failed = |error| StartError::Listen { address: address.clone(), error };
+    let config = state.config.clone();
+    let state = Data::new(state);
+    let server = HttpServer::new(move || {
+        WebApp::new()
+            .document(api::spec())
+            .app_data(state.clone())
+            .wrap(from_fn(api::envelope::envelope))
+            .wrap(from_fn(api::slashes::slashes))
+            .configure(api::routes)
+            .default_service(actix_web::web::to(|| async {
+                Err::<String, _>(ApiError::new(Code::NotFound))
+            }))
+            .build(api::OPENAPI_PATH)
+    })
+    .workers(config.workers)
+    .max_connections(config.max_connections)
+    .disable_signals()
+    .shutdown_timeout(5)
+    .bind(&address)
+    .map_err(failed)?;
+    let unknown = || std::io::Error::other("no address");
+    let bound = server.addrs().first().copied().ok_or_else(unknown).map_err(failed)?;
+    let server = server.run();
+    let handle = server.handle();
+    Ok((handle, actix_web::rt::spawn(server), bound))
+}
+
+/// The operator token's hash, and the token itself if it was made just now.
+async fn operator(
+    config: &Config,
+    store: &Store,
+) -> Result<(blake3::Hash, Option<SecretString>), StartError> {
+    let given = &config.server.admin_token;
+    if !given.expose_secret().is_empty() {
+        return Ok((api::auth::operator_hash(given), None));
+    }
+    let fresh = ids::operator_token().map_err(|error| StartError::Randomness(error.to_string()))?;
+    let hash = api::auth::operator_hash(&fresh);
+    let kept = store.setting_or(OPERATOR_SETTING, hash.to_hex().to_string()).await?;
+    let kept = blake3::Hash::from_hex(&kept)
+        .map_err(|_| StoreError::Fault(format!("setting {OPERATOR_SETTING} is no hash")))?;
+    Ok((kept, (kept == hash).then_some(fresh)))
+}
