@@ -4,4 +4,5 @@
 pub mod connections;
 pub mod documents;
 pub mod sandbox;
+pub mod sql_pools;
 pub mod steps;
