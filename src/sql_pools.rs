@@ -19,7 +19,7 @@ const MAX_POOLS: usize = 64;
 const MAX_CONNECTIONS: u32 = 4;
 
 /// Time to get a connection, new or from the pool.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An unused connection is closed after this time, so that an unused pool
 /// holds none.

@@ -6,14 +6,14 @@
 pub mod context;
 pub mod error;
 pub mod jq;
-//X pub mod load_sql;
+pub mod load_sql;
 pub mod registry;
 mod rendering;
 pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod validate;
-//X pub mod write_object;
+pub mod write_object;
 
 pub use context::{DocumentRef, Services, StepContext, StepScope};
 pub use error::{ParamError, StepError};

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::jq::Jq;
-//X use super::load_sql::LoadSql;
+use super::load_sql::LoadSql;
 use super::template::Template;
 use super::validate::Validate;
-//X use super::write_object::WriteObject;
+use super::write_object::WriteObject;
 use super::{ParamError, Step, StepKind};
 
 /// A registered step kind.
@@ -24,10 +24,10 @@ pub struct Kind {
 /// line here.
 pub const KINDS: &[Kind] = &[
     kind::<Jq>(),
-//X     kind::<LoadSql>(),
+    kind::<LoadSql>(),
     kind::<Template>(),
     kind::<Validate>(),
-//X     kind::<WriteObject>(),
+    kind::<WriteObject>(),
 ];
 
 /// Makes the list entry of a step kind.

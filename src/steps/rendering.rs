@@ -50,11 +50,7 @@ impl Renderer {
     ///
     /// # Errors
     /// `template_failed`, with the line but without values.
-    pub fn render(
-        &self,
-        variables: TemplateValue,
-        max_bytes: usize,
-    ) -> Result<String, StepError> {
+    pub fn render(&self, variables: TemplateValue, max_bytes: usize) -> Result<String, StepError> {
         let mut output = Bounded { bytes: Vec::new(), max_bytes, overrun: false };
         let rendered = self
             .environment

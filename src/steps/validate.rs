@@ -1,18 +1,36 @@
 //! `validate`: checks the input against a JSON Schema.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use crate::sandbox::{Job, JobError};
+
+/// Code of an input that is not valid, or could not be checked.
+const FAILED: &str = "validation_failed";
 
 /// The one dialect that is understood.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+
+/// Bytes of a schema as JSON.
+const MAX_SCHEMA_BYTES: usize = 128 * 1024;
+
+/// Patterns in a schema; with their size this bounds the memory of a schema.
+const MAX_PATTERNS: usize = 256;
+
+/// Bytes that one compiled pattern may take.
+const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+
+/// Time for a schema with references.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Violations listed in an error's detail.
 const MAX_IN_DETAIL: usize = 10;
@@ -45,8 +63,16 @@ enum OnInvalid {
 
 /// The step kind `validate`.
 pub struct Validate {
-    validator: Arc<Validator>,
+    checker: Checker,
     on_invalid: OnInvalid,
+}
+
+/// Where a schema is evaluated. The time that a schema without references
+/// takes is bounded by its size and the input's; references can double the
+/// work at each step, so such a schema goes to a child that can be stopped.
+enum Checker {
+    InProcess(Arc<Validator>),
+    Sandboxed(Arc<Value>),
 }
 
 impl StepKind for Validate {
@@ -55,47 +81,130 @@ impl StepKind for Validate {
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {
-        let dialect = params.schema.get("$schema").and_then(Value::as_str).unwrap_or(DIALECT);
+        let schema = params.schema;
+        let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or(DIALECT);
         if dialect.trim_end_matches('#') != DIALECT {
             return Err(ParamError::at("schema.$schema", format!("only {DIALECT} is understood")));
         }
-        let validator = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .offline()
-            .should_validate_formats(true)
-            .with_pattern_options(PatternOptions::regex())
-            .build(&params.schema)
-            .map_err(|error| {
-                let pointer = error.instance_path().as_str();
-                ParamError::at(format!("schema{}", pointer.replace('/', ".")), error.to_string())
-            })?;
-        Ok(Self { validator: Arc::new(validator), on_invalid: params.on_invalid })
+        if schema.to_string().len() > MAX_SCHEMA_BYTES {
+            let detail = format!("the schema is longer than {MAX_SCHEMA_BYTES} bytes");
+            return Err(ParamError::at("schema", detail));
+        }
+        let mut survey = Survey::default();
+        survey.visit(&schema);
+        if survey.patterns > MAX_PATTERNS {
+            let detail = format!("the schema has more than {MAX_PATTERNS} patterns");
+            return Err(ParamError::at("schema", detail));
+        }
+        let validator = compile(&schema).map_err(|error| {
+            let pointer = error.instance_path().as_str();
+            ParamError::at(format!("schema{}", pointer.replace('/', ".")), error.to_string())
+        })?;
+        let checker = match survey.has_references {
+            true => Checker::Sandboxed(Arc::new(schema)),
+            false => Checker::InProcess(Arc::new(validator)),
+        };
+        Ok(Self { checker, on_invalid: params.on_invalid })
+    }
+}
+
+fn compile(schema: &Value) -> Result<Validator, ValidationError<'static>> {
+    let patterns = PatternOptions::regex().size_limit(MAX_PATTERN_BYTES);
+    jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .offline()
+        .should_validate_formats(true)
+        .with_pattern_options(patterns)
+        .build(schema)
+}
+
+/// What a schema holds that decides how it may be used. It counts too much
+/// rather than too little: a property may have a keyword's name.
+#[derive(Debug, Default)]
+struct Survey {
+    has_references: bool,
+    patterns: usize,
+}
+
+impl Survey {
+    fn visit(&mut self, schema: &Value) {
+        match schema {
+            Value::Object(entries) => {
+                for (keyword, value) in entries {
+                    match keyword.as_str() {
+                        "$ref" | "$dynamicRef" => self.has_references = true,
+                        "pattern" => self.patterns += 1,
+                        "patternProperties" => {
+                            self.patterns += value.as_object().map_or(0, Map::len);
+                        }
+                        _ => {}
+                    }
+                    self.visit(value);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.visit(item)),
+            _ => {}
+        }
     }
 }
 
 #[async_trait]
 impl Step for Validate {
     async fn run(&self, context: &StepContext) -> Result<Value, StepError> {
-        let validator = Arc::clone(&self.validator);
+        let limit = match self.on_invalid {
+            OnInvalid::Fail => MAX_IN_DETAIL,
+            OnInvalid::Report => MAX_IN_REPORT,
+        };
         let input = Arc::clone(&context.input);
-        let on_invalid = self.on_invalid;
-        offload(move || match on_invalid {
-            OnInvalid::Fail => match violations(&validator, &input, MAX_IN_DETAIL) {
-                found if found.is_empty() => Ok(Value::clone(&input)),
-                found => Err(StepError::permanent("validation_failed", detail(&found))),
-            },
-            OnInvalid::Report => {
-                let errors = violations(&validator, &input, MAX_IN_REPORT);
-                Ok(json!({"valid": errors.is_empty(), "errors": errors, "value": &*input}))
+        let errors = match &self.checker {
+            Checker::InProcess(validator) => {
+                let validator = Arc::clone(validator);
+                offload(move || Ok(violations(&validator, &input, limit))).await?
             }
-        })
-        .await
+            Checker::Sandboxed(schema) => {
+                let job = FindViolations { schema: Arc::clone(schema), limit };
+                let payload = offload(move || Ok(Bytes::from(input.to_string()))).await?;
+                let sandbox = &context.services.sandbox;
+                sandbox
+                    .call(job, payload, TIME_LIMIT, &context.cancel)
+                    .await
+                    .map_err(|error| StepError::sandbox(FAILED, "the schema", error))?
+            }
+        };
+        let value = Value::clone(&context.input);
+        match self.on_invalid {
+            OnInvalid::Fail if errors.is_empty() => Ok(value),
+            OnInvalid::Fail => Err(StepError::permanent(FAILED, detail(&errors))),
+            OnInvalid::Report => {
+                Ok(json!({"valid": errors.is_empty(), "errors": errors, "value": value}))
+            }
+        }
+    }
+}
+
+/// Checks the payload, a JSON value, in the child.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FindViolations {
+    schema: Arc<Value>,
+    limit: usize,
+}
+
+impl Job for FindViolations {
+    const NAME: &'static str = "find_violations";
+    type Output = Vec<Violation>;
+
+    fn perform(self, payload: Vec<u8>) -> Result<Vec<Violation>, JobError> {
+        let failed = |detail: &str| JobError { code: FAILED.to_owned(), detail: detail.to_owned() };
+        let input =
+            serde_json::from_slice(&payload).map_err(|_| failed("the input is not JSON"))?;
+        let validator = compile(&self.schema).map_err(|_| failed("the schema is not valid"))?;
+        Ok(violations(&validator, &input, self.limit))
     }
 }
 
 /// One place where the input breaks the schema.
-#[derive(Debug, Serialize)]
-struct Violation {
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
     /// Where in the input, as a JSON pointer (RFC 6901).
     pointer: String,
     /// The keyword of the schema that is broken.
@@ -269,11 +378,43 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_schema_that_refers_to_itself_ends() {
-        let with = json!({"schema": {"$ref": "#"}});
-        if let Ok(step) = testing::build("validate", with) {
-            drop(step.run(&testing::context(json!(1), json!({}))).await);
+    #[test]
+    fn a_schema_with_references_is_checked_by_the_job() {
+        let schema = json!({"$defs": {"node": {"properties": {
+            "value": {"type": "integer"}, "next": {"$ref": "#/$defs/node"}}}},
+            "$ref": "#/$defs/node"});
+        assert!(testing::build("validate", json!({"schema": schema})).is_ok());
+        let check = |input: Value| {
+            let job = FindViolations { schema: Arc::new(schema.clone()), limit: 10 };
+            job.perform(input.to_string().into_bytes()).unwrap()
+        };
+        assert_eq!(check(json!({"value": 1, "next": {"value": 2}})), []);
+        let found = check(json!({"next": {"next": {"value": "s3cr3t"}}}));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].pointer, "/next/next/value");
+        assert!(!found[0].detail.contains("s3cr3t"));
+    }
+
+    #[test]
+    fn references_and_patterns_are_found_wherever_they_stand() {
+        let mut survey = Survey::default();
+        survey
+            .visit(&json!({"items": [{"pattern": "a"}, {"patternProperties": {"a": 1, "b": 1}}]}));
+        assert_eq!((survey.has_references, survey.patterns), (false, 3));
+        survey.visit(&json!({"allOf": [{"not": {"$dynamicRef": "#x"}}]}));
+        assert!(survey.has_references);
+    }
+
+    #[test]
+    fn large_schemas_many_patterns_and_large_patterns_are_refused() {
+        let patterns: Vec<_> =
+            (0..=MAX_PATTERNS).map(|i| json!({"pattern": i.to_string()})).collect();
+        for schema in [
+            json!({"title": "x".repeat(MAX_SCHEMA_BYTES)}),
+            json!({"anyOf": patterns}),
+            json!({"pattern": "(\\w{100}){1000}"}),
+        ] {
+            assert!(refused(&schema).path.starts_with("schema"));
         }
     }
 }

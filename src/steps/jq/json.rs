@@ -43,7 +43,7 @@ impl Budget {
     ///
     /// # Errors
     /// If the value, or all values together, are too much.
-    pub fn to_json(&mut self, value: &Val) -> Result<Value, Overrun> {
+    pub fn put_out(&mut self, value: &Val) -> Result<Value, Overrun> {
         self.convert(value, MAX_DEPTH)
     }
 

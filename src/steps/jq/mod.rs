@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
-use crate::sandbox::{Job, JobError, SandboxError};
+use crate::sandbox::{Job, JobError};
 
 /// Code of every failure of a filter.
 const FAILED: &str = "jq_failed";
@@ -85,28 +85,10 @@ impl Step for Jq {
         })
         .await?;
         let sandbox = &context.services.sandbox;
-        sandbox.call(self.job.clone(), payload, self.limit, &context.cancel).await.map_err(failure)
-    }
-}
-
-fn failure(error: SandboxError) -> StepError {
-    match error {
-        SandboxError::Job(error) => StepError::permanent(FAILED, error.detail),
-        SandboxError::Crashed => StepError::permanent(
-            FAILED,
-            "the filter ran out of memory or recursed too deeply on this input",
-        ),
-        SandboxError::TimedOut(limit) => {
-            let seconds = limit.as_secs();
-            let detail = format!(
-                "the filter did not end within {seconds} s; simplify it or raise timeout_seconds"
-            );
-            StepError::permanent(FAILED, detail)
-        }
-        SandboxError::Cancelled => StepError::cancelled(),
-        SandboxError::Unavailable => {
-            StepError::transient("sandbox_unavailable", "no worker process could be started")
-        }
+        sandbox
+            .call(self.job.clone(), payload, self.limit, &context.cancel)
+            .await
+            .map_err(|error| StepError::sandbox(FAILED, "the filter", error))
     }
 }
 

@@ -29,8 +29,7 @@ const CONTEXT: &str = "$context";
 
 /// Native filters that must not be reachable: they show or depend on the
 /// process and the machine.
-const WITHHELD: [&str; 5] =
-    ["env", "localtime", "strflocaltime", "debug_empty", "stderr_empty"];
+const WITHHELD: [&str; 5] = ["env", "localtime", "strflocaltime", "debug_empty", "stderr_empty"];
 
 /// Characters of a filter that an error quotes.
 const MAX_QUOTED_CHARS: usize = 40;
@@ -67,7 +66,7 @@ pub fn evaluate(filter: &str, payload: &[u8], limit: usize) -> Result<Vec<Value>
     let outputs = program.id.run((context, input)).take(limit);
     outputs
         .map(|output| match output {
-            Ok(value) => budget.to_json(&value).map_err(|overrun| overrun.to_string()),
+            Ok(value) => budget.put_out(&value).map_err(|overrun| overrun.to_string()),
             Err(exception) => Err(describe(exception.get_err().ok(), filter)),
         })
         .collect()
@@ -109,9 +108,7 @@ type Problem<'f> = (String, &'f str);
 
 fn load_problem(error: load::Error<&str>) -> Option<Problem<'_>> {
     match error {
-        load::Error::Io(errors) => {
-            errors.into_iter().next().map(|(path, reason)| (reason, path))
-        }
+        load::Error::Io(errors) => errors.into_iter().next().map(|(path, reason)| (reason, path)),
         load::Error::Lex(errors) => errors
             .into_iter()
             .next()

@@ -138,9 +138,31 @@ fn syntax_errors_and_unknown_names_are_found_before_running_with_their_place() {
 #[test]
 fn a_filter_that_nests_without_end_is_survived() {
     for piece in [
-        "(", "[", "{a:", "\"\\(", "-", "if ", "try ", "def f: ", ".[", ". as [", "1|", "1,",
-        "reduce ", "label $x | ", ". as $x | ", "..|", "1+", ".a?//", "def f: . ; ", "not and ",
-        "f(", "1 as {a: ", "foreach . as $x (", "?", "[.[]|",
+        "(",
+        "[",
+        "{a:",
+        "\"\\(",
+        "-",
+        "if ",
+        "try ",
+        "def f: ",
+        ".[",
+        ". as [",
+        "1|",
+        "1,",
+        "reduce ",
+        "label $x | ",
+        ". as $x | ",
+        "..|",
+        "1+",
+        ".a?//",
+        "def f: . ; ",
+        "not and ",
+        "f(",
+        "1 as {a: ",
+        "foreach . as $x (",
+        "?",
+        "[.[]|",
     ] {
         let filter = piece.repeat(16 * 1024 / piece.len());
         drop(testing::build("jq", json!({"filter": filter})));
