@@ -171,13 +171,21 @@ impl Step for Validate {
                     .map_err(|error| StepError::sandbox(FAILED, "the schema", error))?
             }
         };
-        let value = Value::clone(&context.input);
-        match self.on_invalid {
-            OnInvalid::Fail if errors.is_empty() => Ok(value),
-            OnInvalid::Fail => Err(StepError::permanent(FAILED, detail(&errors))),
-            OnInvalid::Report => {
-                Ok(json!({"valid": errors.is_empty(), "errors": errors, "value": value}))
-            }
+        let (input, on_invalid) = (Arc::clone(&context.input), self.on_invalid);
+        offload(move || conclude(on_invalid, &input, &errors)).await
+    }
+}
+
+fn conclude(
+    on_invalid: OnInvalid,
+    input: &Value,
+    errors: &[Violation],
+) -> Result<Value, StepError> {
+    match on_invalid {
+        OnInvalid::Fail if errors.is_empty() => Ok(input.clone()),
+        OnInvalid::Fail => Err(StepError::permanent(FAILED, detail(errors))),
+        OnInvalid::Report => {
+            Ok(json!({"valid": errors.is_empty(), "errors": errors, "value": input}))
         }
     }
 }

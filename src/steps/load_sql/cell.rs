@@ -130,9 +130,13 @@ fn decimal(value: &Value) -> Option<Cell> {
         Value::String(text) => text.trim().to_owned(),
         _ => return None,
     };
-    // A scientific number is exact only where it is short.
-    let exact = Decimal::from_str_exact(&number).or_else(|_| Decimal::from_scientific(&number));
-    let exact = exact.ok()?;
+    // The scientific form is exact only if its mantissa is; grouping with
+    // underscores is Rust's, not the user's.
+    let mantissa = number.split(['e', 'E']).next().filter(|text| !text.contains('_'))?;
+    let mut exact = Decimal::from_str_exact(mantissa).ok()?;
+    if mantissa.len() < number.len() {
+        exact = Decimal::from_scientific(&number).ok()?;
+    }
     Some(Cell::Text(exact.to_string()))
 }
 
@@ -192,7 +196,18 @@ mod tests {
         assert_eq!(text_of(CellType::Decimal, &json!(u64::MAX)).unwrap(), u64::MAX.to_string());
         assert_eq!(text_of(CellType::Decimal, &json!(0.1)).unwrap(), "0.1");
         assert_eq!(text_of(CellType::Decimal, &json!(1e-7)).unwrap(), "0.0000001");
-        for text in ["", "1,50", "12.50 EUR", "0x10", "NaN", "0.12345678901234567890123456789"] {
+        for text in [
+            "",
+            "1,50",
+            "12.50 EUR",
+            "0x10",
+            "NaN",
+            "1_000",
+            "0.12345678901234567890123456789",
+            "0.12345678901234567890123456789e0",
+            "12345678901234567890123456789012e-2",
+            "1e99",
+        ] {
             assert_eq!(text_of(CellType::Decimal, &json!(text)), None, "{text}");
         }
     }

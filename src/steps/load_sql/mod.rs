@@ -96,6 +96,10 @@ impl StepKind for LoadSql {
     fn build(params: Params) -> Result<Self, ParamError> {
         let table =
             TableName::parse(&params.table).map_err(|detail| ParamError::at("table", detail))?;
+        if table.name() == ledger::TABLE {
+            let detail = format!("`{}` is where inserts are kept account of", ledger::TABLE);
+            return Err(ParamError::at("table", detail));
+        }
         check_key(&params)?;
         for (name, column) in params.columns.iter().flatten() {
             table::check_identifier(name)

@@ -429,6 +429,7 @@ fn parameters_that_contradict_each_other_are_refused_with_their_place() {
     for (with, path) in [
         (json!({"table": ""}), "table"),
         (json!({"table": "a".repeat(64)}), "table"),
+        (json!({"table": "sales.millrace_loads"}), "table"),
         (json!({"table": "t", "mode": "upsert"}), "key"),
         (json!({"table": "t", "key": ["a"]}), "key"),
         (json!({"table": "t", "mode": "upsert", "key": ["a", "a"]}), "key[1]"),
