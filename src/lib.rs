@@ -9,5 +9,6 @@ pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod sandbox;
+pub mod sql_pools;
 pub mod steps;
 pub mod store;

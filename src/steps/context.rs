@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::connections::Connections;
 use crate::documents::{DocumentStore, Hash};
 use crate::sandbox::Sandbox;
+use crate::sql_pools::SqlPools;
 
 /// The shared helpers of all steps.
 pub struct Services {
@@ -19,6 +20,8 @@ pub struct Services {
     pub sandbox: Sandbox,
     /// Named, secret-bearing settings of outside systems.
     pub connections: Connections,
+    /// Connection pools of the databases that steps load into.
+    pub sql: SqlPools,
 }
 
 /// A document of the execution, as it was accepted.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sandbox::SandboxError;
+
 /// Why a step failed, in words that the caller may read.
 ///
 /// `detail` never holds document content, a secret or an address of the
@@ -36,6 +38,26 @@ impl StepError {
     /// The execution was told to stop.
     pub fn cancelled() -> Self {
         Self::permanent("cancelled", "the execution was cancelled")
+    }
+
+    /// Work in a child process failed. `code` names what was done, `subject`
+    /// what the author of the workflow can change (`the filter`).
+    pub fn sandbox(code: &'static str, subject: &str, error: SandboxError) -> Self {
+        match error {
+            SandboxError::Job(error) => Self::permanent(code, error.detail),
+            SandboxError::Crashed => {
+                Self::permanent(code, format!("{subject} needs too much memory on this input"))
+            }
+            SandboxError::TimedOut(limit) => {
+                let seconds = limit.as_secs();
+                let detail = format!("{subject} did not end within {seconds} s on this input");
+                Self::permanent(code, detail)
+            }
+            SandboxError::Cancelled => Self::cancelled(),
+            SandboxError::Unavailable => {
+                Self::transient("sandbox_unavailable", "no worker process could be started")
+            }
+        }
     }
 
     /// The step got an input of the wrong form.

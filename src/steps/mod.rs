@@ -5,7 +5,15 @@
 
 pub mod context;
 pub mod error;
+pub mod jq;
+pub mod load_sql;
 pub mod registry;
+mod rendering;
+pub mod template;
+#[cfg(test)]
+mod testing;
+pub mod validate;
+pub mod write_object;
 
 pub use context::{DocumentRef, Services, StepContext, StepScope};
 pub use error::{ParamError, StepError};

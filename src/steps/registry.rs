@@ -2,6 +2,11 @@
 
 use serde_json::Value;
 
+use super::jq::Jq;
+use super::load_sql::LoadSql;
+use super::template::Template;
+use super::validate::Validate;
+use super::write_object::WriteObject;
 use super::{ParamError, Step, StepKind};
 
 /// A registered step kind.
@@ -17,7 +22,13 @@ pub struct Kind {
 
 /// Every step kind that a workflow may use. A new kind is one file and one
 /// line here.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[
+    kind::<Jq>(),
+    kind::<LoadSql>(),
+    kind::<Template>(),
+    kind::<Validate>(),
+    kind::<WriteObject>(),
+];
 
 /// Makes the list entry of a step kind.
 pub const fn kind<K: StepKind>() -> Kind {

@@ -1,0 +1,306 @@
+//! `write_object`: writes the input as one object of an object store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::{ErrorKind, Operator};
+use schemars::JsonSchema;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::rendering::{self, Renderer};
+use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use crate::connections::Connection;
+
+/// Bytes of a path; what S3 allows.
+const MAX_PATH_BYTES: usize = 1024;
+
+/// Bytes of one part of a path; what file systems allow.
+const MAX_SEGMENT_BYTES: usize = 255;
+
+/// Time for one call to the store; a call is retried.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time for the whole object, with all retries.
+const TIME_LIMIT: Duration = Duration::from_secs(300);
+
+const MAX_RETRIES: usize = 3;
+
+/// Pause before the first retry; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Parameters of `write_object`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// Name of a connection of kind `object_store`.
+    connection: String,
+    /// A minijinja template of the object's path, with the variables of the
+    /// step `template`. An object that is there already is replaced.
+    path: String,
+    /// How the input is written.
+    #[serde(default)]
+    format: Format,
+}
+
+/// How the input is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// As one JSON value.
+    #[default]
+    Json,
+    /// Each item of an array as JSON on a line of its own.
+    JsonLines,
+    /// A string as it is, in UTF-8.
+    Text,
+}
+
+/// The step kind `write_object`.
+pub struct WriteObject {
+    connection: String,
+    path: Arc<Renderer>,
+    format: Format,
+}
+
+impl StepKind for WriteObject {
+    const NAME: &'static str = "write_object";
+    const SUMMARY: &'static str = "Writes the input as one object of an object store.";
+    type Params = Params;
+
+    fn build(params: Params) -> Result<Self, ParamError> {
+        let path = Arc::new(Renderer::compile("path", params.path)?);
+        Ok(Self { connection: params.connection, path, format: params.format })
+    }
+}
+
+#[async_trait]
+impl Step for WriteObject {
+    async fn run(&self, context: &StepContext) -> Result<Value, StepError> {
+        let operator = self.operator(context)?;
+        let (renderer, format) = (Arc::clone(&self.path), self.format);
+        let (input, data) = (Arc::clone(&context.input), Arc::clone(&context.data));
+        let (path, bytes) = offload(move || {
+            let path = renderer.render(rendering::variables(&input, &data), MAX_PATH_BYTES)?;
+            Ok((normalise(&path)?, encode(&input, format)?))
+        })
+        .await?;
+        let size = bytes.len();
+        let writing = tokio::time::timeout(TIME_LIMIT, operator.write(&path, bytes));
+        let written = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(StepError::cancelled()),
+            written = writing => written,
+        };
+        match written {
+            Ok(Ok(_)) => Ok(json!({"connection": self.connection, "path": path, "bytes": size})),
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(_) => Err(unavailable()),
+        }
+    }
+}
+
+impl WriteObject {
+    fn operator(&self, context: &StepContext) -> Result<Operator, StepError> {
+        let connections = &context.services.connections;
+        let Some(Connection::ObjectStore { service, options }) =
+            connections.get(&context.scope.org_id, &self.connection)
+        else {
+            let detail =
+                format!("there is no connection `{}` of kind object_store", self.connection);
+            return Err(StepError::permanent("connection_unknown", detail));
+        };
+        let mut options: Vec<(String, String)> = options
+            .iter()
+            .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+            .collect();
+        let given = |wanted: &str| options.iter().find(|(name, _)| name == wanted);
+        if let ("fs", Some((_, root)), None) =
+            (service.as_str(), given("root"), given("atomic_write_dir"))
+        {
+            // Written aside and renamed, so that nobody reads half an object.
+            let aside = format!("{}/.millrace", root.trim_end_matches('/'));
+            options.push(("atomic_write_dir".to_owned(), aside));
+        }
+        // `via_iter` knows only what is registered; this does nothing when
+        // it is called again.
+        opendal::init_default_registry();
+        let operator = Operator::via_iter(service, options).map_err(|_| {
+            let detail =
+                format!("connection `{}`: its service or options cannot be used", self.connection);
+            StepError::permanent("connection_unusable", detail)
+        })?;
+        let timeout = TimeoutLayer::new().with_timeout(CALL_TIMEOUT).with_io_timeout(CALL_TIMEOUT);
+        let retry =
+            RetryLayer::new().with_max_times(MAX_RETRIES).with_min_delay(FIRST_PAUSE).with_jitter();
+        Ok(operator.layer(timeout).layer(retry))
+    }
+}
+
+fn encode(input: &Value, format: Format) -> Result<Vec<u8>, StepError> {
+    let line = |value: &Value| format!("{value}\n");
+    match (format, input) {
+        (Format::Json, value) => Ok(value.to_string().into_bytes()),
+        (Format::JsonLines, Value::Array(items)) => {
+            Ok(items.iter().map(line).collect::<String>().into_bytes())
+        }
+        (Format::JsonLines, value) => Ok(line(value).into_bytes()),
+        (Format::Text, Value::String(text)) => Ok(text.clone().into_bytes()),
+        (Format::Text, _) => {
+            Err(StepError::bad_input("format text takes a string; use json or a template before"))
+        }
+    }
+}
+
+/// Makes one form of a path: relative, without empty parts. A part of a path
+/// can come from a document, so what would climb out is refused.
+fn normalise(path: &str) -> Result<String, StepError> {
+    let refuse = |detail: String| StepError::permanent("object_path_invalid", detail);
+    if path.contains(char::is_control) || path.contains('\\') {
+        return Err(refuse("a path has no control characters and no backslash".to_owned()));
+    }
+    let segments: Vec<_> =
+        path.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
+    if segments.is_empty() || path.ends_with('/') {
+        return Err(refuse("the path names no object".to_owned()));
+    }
+    if segments.contains(&"..") {
+        return Err(refuse("a path does not climb with `..`".to_owned()));
+    }
+    if segments.iter().any(|segment| segment.len() > MAX_SEGMENT_BYTES) {
+        return Err(refuse(format!("a part of the path is longer than {MAX_SEGMENT_BYTES} bytes")));
+    }
+    Ok(segments.join("/"))
+}
+
+fn unavailable() -> StepError {
+    StepError::transient("destination_unavailable", "the object store is away or too slow")
+}
+
+/// OpenDAL's own text can hold addresses and options, so only its kind counts.
+fn failure(error: &opendal::Error) -> StepError {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            StepError::permanent("destination_refused", "the object store denies access")
+        }
+        ErrorKind::NotFound => {
+            StepError::permanent("destination_refused", "the bucket or folder is not there")
+        }
+        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            let detail = "a part of the path is a folder where an object should be, or the reverse";
+            StepError::permanent("object_path_invalid", detail)
+        }
+        ErrorKind::ConfigInvalid | ErrorKind::Unsupported => StepError::permanent(
+            "connection_unusable",
+            "the connection's service cannot write with its options",
+        ),
+        _ => unavailable(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::steps::testing;
+
+    fn folder_connection(root: &Path) -> Connection {
+        let root = root.to_str().unwrap().to_owned();
+        Connection::ObjectStore {
+            service: "fs".to_owned(),
+            options: [("root".to_owned(), root.into())].into(),
+        }
+    }
+
+    async fn write(root: &Path, with: Value, input: Value) -> Result<Value, StepError> {
+        let step = testing::build("write_object", with).unwrap();
+        let connections = [("archive", folder_connection(root))];
+        step.run(&testing::context_with(input, json!({"steps": {"a": 7}}), connections)).await
+    }
+
+    #[tokio::test]
+    async fn an_object_is_written_and_written_again_to_the_same_path() {
+        let root = tempfile::tempdir().unwrap();
+        let with =
+            json!({"connection": "archive", "path": "/out//{{ steps.a }}/{{ input.n }}.json"});
+        for total in [10, 2] {
+            let input = json!({"n": "x", "total": total});
+            let output = write(root.path(), with.clone(), input.clone()).await.unwrap();
+            let text = std::fs::read_to_string(root.path().join("out/7/x.json")).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), input);
+            let expected =
+                json!({"connection": "archive", "path": "out/7/x.json", "bytes": text.len()});
+            assert_eq!(output, expected);
+        }
+        assert_eq!(std::fs::read_dir(root.path().join(".millrace")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn lines_and_text_have_their_own_forms() {
+        let root = tempfile::tempdir().unwrap();
+        for (format, input, expected) in [
+            ("json_lines", json!([{"a": "x\ny"}, 2]), "{\"a\":\"x\\ny\"}\n2\n"),
+            ("json_lines", json!({"a": 1}), "{\"a\":1}\n"),
+            ("text", json!("é\n"), "é\n"),
+        ] {
+            let with = json!({"connection": "archive", "path": "o", "format": format});
+            write(root.path(), with, input).await.unwrap();
+            assert_eq!(std::fs::read_to_string(root.path().join("o")).unwrap(), expected);
+        }
+        let with = json!({"connection": "archive", "path": "o", "format": "text"});
+        assert_eq!(write(root.path(), with, json!({})).await.unwrap_err().code, "bad_step_input");
+    }
+
+    #[tokio::test]
+    async fn a_path_cannot_leave_the_root() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        for name in ["../x", "a/../../x", "..", "", "/", "a/", "a\0b", "..\\x", "a\nb"] {
+            let with = json!({"connection": "archive", "path": "{{ input.name }}"});
+            let error = write(&root, with, json!({"name": name})).await.unwrap_err();
+            assert_eq!(error.code, "object_path_invalid", "{name:?}");
+        }
+        let with = json!({"connection": "archive", "path": "{{ input.name }}"});
+        let long = write(&root, with.clone(), json!({"name": "a/".repeat(600)})).await;
+        assert_eq!(long.unwrap_err().code, "template_failed");
+        let absolute = write(&root, with, json!({"name": "/etc/x"})).await.unwrap();
+        assert_eq!(absolute["path"], "etc/x");
+        assert!(root.join("etc/x").exists());
+        let names: Vec<_> = std::fs::read_dir(outer.path()).unwrap().collect();
+        assert_eq!(names.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_missing_or_unusable_are_told_apart_without_secrets() {
+        let step = testing::build("write_object", json!({"connection": "c", "path": "x"})).unwrap();
+        let run = async |connections: Vec<(&'static str, Connection)>| {
+            step.run(&testing::context_with(json!(1), json!({}), connections)).await.unwrap_err()
+        };
+        assert_eq!(run(vec![]).await.code, "connection_unknown");
+        let sql = Connection::Sql { url: "sqlite::memory:".into() };
+        assert_eq!(run(vec![("c", sql)]).await.code, "connection_unknown");
+        let odd = Connection::ObjectStore {
+            service: "s3cr3t".to_owned(),
+            options: [("password".to_owned(), "s3cr3t".into())].into(),
+        };
+        let error = run(vec![("c", odd)]).await;
+        assert_eq!(error.code, "connection_unusable");
+        assert!(!error.detail.contains("s3cr3t"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_execution_writes_nothing_more() {
+        let root = tempfile::tempdir().unwrap();
+        let step = testing::build("write_object", json!({"connection": "archive", "path": "x"}));
+        let connections = [("archive", folder_connection(root.path()))];
+        let context = testing::context_with(json!(1), json!({}), connections);
+        context.cancel.cancel();
+        assert_eq!(step.unwrap().run(&context).await, Err(StepError::cancelled()));
+        assert!(!root.path().join("x").exists());
+    }
+}
