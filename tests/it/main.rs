@@ -8,4 +8,6 @@
     clippy::print_stdout
 )]
 
+mod demo;
+mod fields;
 mod invoices;
