@@ -68,7 +68,7 @@ fn line_differences(expected: &[Value], found: &[Value]) -> Vec<String> {
 /// Reads every invoice of the corpus with the workflow and compares.
 async fn read_all(rendering: Rendering) {
     let Ok(folder) = std::fs::read_dir(INVOICES) else {
-        println!("skipped: the invoices need ../shared");
+        println!("skipped: reading the invoices needs ../shared");
         return;
     };
     let workflow = read_json(Path::new(WORKFLOW));

@@ -17,12 +17,13 @@ pub struct Document<'a> {
     pub text: &'a str,
     /// The locale of the template or the step.
     pub locale: Option<&'a LocaleRules>,
-    /// Asked between searches, which cannot be interrupted themselves.
+    /// Asked between matches: one search cannot be interrupted, but takes time
+    /// in proportion to the text only.
     pub cancel: &'a CancellationToken,
 }
 
 impl Document<'_> {
-    /// To be called before each search.
+    /// To be called before each search and for each match.
     ///
     /// # Errors
     /// `cancelled` once the execution is.

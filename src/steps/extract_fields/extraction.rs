@@ -108,7 +108,11 @@ impl Extraction {
         if self.templates.is_empty() || self.allow_unmatched {
             return Ok(None);
         }
-        let detail = format!("none of the {} templates fits the text", self.templates.len());
+        let detail = format!(
+            "none of the {} templates fits the text; compare their `match` with the text, or set \
+             `allow_unmatched`",
+            self.templates.len()
+        );
         Err(StepError::permanent("no_template_matched", detail))
     }
 }

@@ -68,9 +68,9 @@ impl FieldRule {
     /// # Errors
     /// `field_missing`, `field_invalid`, `too_many_lines` or `cancelled`.
     pub fn extract(&self, document: &Document<'_>) -> Result<Value, StepError> {
+        document.check_cancelled()?;
         for pattern in &self.patterns {
-            document.check_cancelled()?;
-            let found = self.find(pattern, document.text)?;
+            let found = self.find(pattern, document)?;
             if !found.is_empty() {
                 return self.convert(&found, document);
             }
@@ -79,9 +79,17 @@ impl FieldRule {
     }
 
     /// The texts that `pattern` gives, no more of them than are asked for.
-    fn find<'t>(&self, pattern: &Regex, text: &'t str) -> Result<Vec<&'t str>, StepError> {
+    fn find<'t>(
+        &self,
+        pattern: &Regex,
+        document: &Document<'t>,
+    ) -> Result<Vec<&'t str>, StepError> {
         let mut texts = Vec::new();
-        for text in pattern.captures_iter(text).filter_map(|captures| given(&captures)) {
+        for captures in pattern.captures_iter(document.text) {
+            document.check_cancelled()?;
+            let Some(text) = given(&captures) else {
+                continue;
+            };
             match self.occurrence {
                 Occurrence::First => return Ok(vec![text]),
                 Occurrence::Last => texts.clear(),

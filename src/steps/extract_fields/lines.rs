@@ -78,7 +78,7 @@ impl LinesRule {
         document.check_cancelled()?;
         let region = self.without_skipped(&self.region(document)?);
         let items = match &self.shape {
-            Shape::Matches(line) => self.matches(line, &region)?,
+            Shape::Matches(line) => self.matches(line, &region, document)?,
             Shape::Continued { first, continuation } => {
                 self.continued(first, continuation, &region, document)?
             }
@@ -124,9 +124,15 @@ impl LinesRule {
         kept.collect::<Vec<_>>().join("\n")
     }
 
-    fn matches(&self, line: &Regex, region: &str) -> Result<Vec<Item>, StepError> {
+    fn matches(
+        &self,
+        line: &Regex,
+        region: &str,
+        document: &Document<'_>,
+    ) -> Result<Vec<Item>, StepError> {
         let mut items = Vec::new();
         for captures in line.captures_iter(region) {
+            document.check_cancelled()?;
             let item = named_groups(line, &captures);
             if !item.is_empty() {
                 items.push(item);
@@ -174,10 +180,12 @@ impl LinesRule {
         let mut items: Vec<Item> = Vec::new();
         let mut counts = BTreeMap::new();
         for (name, pattern) in columns {
-            document.check_cancelled()?;
-            let texts = pattern.captures_iter(region).filter_map(|captures| given(&captures));
             let mut count = 0;
-            for text in texts {
+            for captures in pattern.captures_iter(region) {
+                document.check_cancelled()?;
+                let Some(text) = given(&captures) else {
+                    continue;
+                };
                 if items.len() == count {
                     items.push(Item::new());
                 }

@@ -27,6 +27,42 @@ const MAX_TEXT_BYTES: usize = 8 << 20;
 
 /// Looks for named values in a text.
 ///
+/// ```json
+/// {
+///   "locale": "de-DE",
+///   "constants": {"currency": "EUR"},
+///   "fields": {
+///     "invoice_number": {"pattern": "Rechnungsnr\\.\\s+(\\d+)", "required": true},
+///     "date": {"pattern": "Datum\\s+(\\S+)", "type": "date"},
+///     "total": {"pattern": "Gesamt\\s+([\\d.,]+)", "type": "decimal"}
+///   },
+///   "lines": {
+///     "items": {
+///       "start": "^Pos.*$", "end": "^Gesamt",
+///       "line": "^(?<name>.+?)\\s+(?<quantity>\\d+)\\s+(?<amount>[\\d.,]+)$",
+///       "types": {"quantity": "integer", "amount": "decimal"}
+///     }
+///   }
+/// }
+/// ```
+///
+/// gives, for instance,
+///
+/// ```json
+/// {
+///   "currency": "EUR", "invoice_number": "4711", "date": "2026-11-03", "total": 1234.5,
+///   "items": [{"amount": 1234.5, "name": "Hobelbank", "quantity": 1}]
+/// }
+/// ```
+///
+/// Where invoices of several issuers come to one workflow, each gets its
+/// entry in `templates`, recognised by its `match`.
+///
+/// Write patterns against the output of `extract_text`, not against the look
+/// of the document: words that stand apart on the page may follow each other,
+/// and rows may be joined. `\\s+` between words matches both a blank and a
+/// line break.
+///
 /// The input is a string, or an object whose `text` is one, as the output of
 /// `extract_text` is. The output is one object: every constant, field and
 /// list of line items under its name, and nothing else. Decimals are JSON

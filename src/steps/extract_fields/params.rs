@@ -28,7 +28,6 @@ pub struct Params {
     /// How the text is prepared before any pattern sees it.
     pub normalize: Normalize,
     /// Values that are given as they are, by name. Any JSON.
-    #[schemars(with = "BTreeMap<String, JsonValue>")]
     pub constants: Map<String, Value>,
     /// Fields that are looked for in every document, by name.
     pub fields: BTreeMap<String, Field>,
@@ -82,7 +81,6 @@ pub struct Template {
     pub locale: Option<String>,
     /// Values that are given as they are, by name.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, JsonValue>")]
     pub constants: Map<String, Value>,
     /// Fields of these documents, by name.
     #[serde(default)]
@@ -114,7 +112,6 @@ pub struct Field {
     /// If false, the value is then `default`.
     pub required: bool,
     /// The value if no pattern is found, as it is; null if not given.
-    #[schemars(with = "JsonValue")]
     pub default: Value,
     /// Locale of this value; goes before the template's and the step's.
     pub locale: Option<String>,
@@ -265,8 +262,3 @@ impl<'de> Deserialize<'de> for GroupType {
         deserializer.deserialize_any(NameOrOptions)
     }
 }
-
-/// Any JSON value, in schemas.
-#[derive(JsonSchema)]
-#[schemars(transparent)]
-struct JsonValue(#[allow(dead_code)] Value);

@@ -49,6 +49,20 @@ fn fields_are_found_typed_and_named() {
 }
 
 #[test]
+fn the_example_of_the_documentation_gives_what_it_says() {
+    let blocks: Vec<String> = include_str!("mod.rs")
+        .split("/// ```json")
+        .skip(1)
+        .filter_map(|block| block.split("/// ```").next())
+        .map(|block| block.replace("///", ""))
+        .collect();
+    let [with, expected] = [0, 1].map(|i| serde_json::from_str::<Value>(&blocks[i]).unwrap());
+    let text =
+        "Rechnungsnr. 4711\nDatum 3.11.2026\nPos Name\nHobelbank 1 1.234,50\nGesamt 1.234,50";
+    assert_eq!(extract(with, text).unwrap(), expected);
+}
+
+#[test]
 fn one_two_or_all_matches_give_the_value() {
     let text = "VAT 1.50\nVAT 2.25\nVAT 3.00";
     let field = |occurrence| {

@@ -77,7 +77,8 @@ const COMMON: &[Locale] = &[
 ];
 
 /// The months' names and abbreviations of all common locales; `None` for a
-/// name that means different months in different languages.
+/// name that means different months in different languages. Derived from
+/// constants and never changed.
 static COMMON_MONTHS: LazyLock<HashMap<String, Option<u32>>> = LazyLock::new(|| {
     let mut months = HashMap::new();
     for (name, month) in COMMON.iter().copied().flat_map(month_names) {
@@ -135,9 +136,9 @@ impl LocaleRules {
 
     /// The month that `word` names here.
     fn month(&self, word: &str) -> Option<u32> {
-        let names = || self.regions.iter().copied().flat_map(month_names);
-        let exact = names().find(|(name, _)| name == word).map(|(_, month)| month);
-        exact.or_else(|| by_prefix(word, names()))
+        let names: Vec<_> = self.regions.iter().copied().flat_map(month_names).collect();
+        let exact = names.iter().find(|(name, _)| name == word).map(|(_, month)| *month);
+        exact.or_else(|| by_prefix(word, names.iter().map(|(name, month)| (name, Some(*month)))))
     }
 }
 
@@ -148,10 +149,7 @@ pub fn month(word: &str, rules: Option<&LocaleRules>) -> Option<u32> {
     let word = fold(word);
     rules.and_then(|rules| rules.month(&word)).or_else(|| match COMMON_MONTHS.get(&word) {
         Some(month) => *month,
-        None => by_prefix(
-            &word,
-            COMMON_MONTHS.iter().filter_map(|(name, month)| Some((name.clone(), (*month)?))),
-        ),
+        None => by_prefix(&word, COMMON_MONTHS.iter().map(|(name, month)| (name, *month))),
     })
 }
 
@@ -174,13 +172,16 @@ fn fold(name: &str) -> String {
 
 /// A shortened name, such as `sept`, of at least three letters; `None` if two
 /// months begin with it.
-fn by_prefix(word: &str, names: impl Iterator<Item = (String, u32)>) -> Option<u32> {
+fn by_prefix<'a>(
+    word: &str,
+    names: impl Iterator<Item = (&'a String, Option<u32>)>,
+) -> Option<u32> {
     if word.chars().count() < 3 {
         return None;
     }
     let mut months = names.filter(|(name, _)| name.starts_with(word)).map(|(_, month)| month);
     let first = months.next()?;
-    months.all(|month| month == first).then_some(first)
+    first.filter(|_| months.all(|month| month == first))
 }
 
 /// Every written form of the months, folded. Names with digits, as in

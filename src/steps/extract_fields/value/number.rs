@@ -50,6 +50,9 @@ fn plain(c: char) -> Option<char> {
         '\u{2019}' | '\u{2018}' | '\u{2bc}' | '\u{b4}' | '`' => Some('\''),
         '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' => None,
         c if c.is_whitespace() => Some(' '),
+        // Full-width forms of ASCII, as Chinese and Japanese print them.
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0),
+        '\u{ffe5}' => Some('¥'),
         c => Some(ascii_digit(c)),
     }
 }
@@ -69,8 +72,8 @@ fn around_digits(text: &str) -> Option<(&str, &str, &str)> {
 
 fn is_negative(before: &str, after: &str) -> Result<bool, Unreadable> {
     let after = after.trim_start();
-    // `12,-` and `12.--` print that there are no decimals.
-    let after = match after.strip_prefix(['.', ',']) {
+    // `12,-`, `12.--` and, in India, `12/-` print that there are no decimals.
+    let after = match after.strip_prefix(['.', ',', '/']) {
         Some(rest) => rest.trim_start_matches(['-', '=']),
         None => after,
     };
@@ -187,8 +190,7 @@ mod tests {
             ("12.", "12"),
         ];
         for (text, expected) in cases {
-            let found = unknown(&text.replace('，', ","));
-            assert_eq!(found, Ok(expected.parse().unwrap()), "{text}");
+            assert_eq!(unknown(text), Ok(expected.parse().unwrap()), "{text}");
         }
     }
 
@@ -214,6 +216,9 @@ mod tests {
             ("CHF 12.--", "12"),
             ("12,-", "12"),
             ("€ 12,- ", "12"),
+            ("Rs. 1,939.50/-", "1939.50"),
+            ("￥1，234．50", "1234.50"),
+            ("R$ 10,00", "10.00"),
             ("21 %", "21"),
             ("100 zł", "100"),
             ("-0,00", "0.00"),
@@ -242,6 +247,8 @@ mod tests {
             "2k",
             "3M",
             "5 CR",
+            "4,50¹",
+            "½",
             "12 of 14",
             "invoice 12",
             "99999999999999999999999999999999",
