@@ -5,6 +5,7 @@
 
 pub mod context;
 pub mod error;
+pub mod extract_fields;
 pub mod jq;
 pub mod load_sql;
 pub mod registry;

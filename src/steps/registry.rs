@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::extract_fields::ExtractFields;
 use super::jq::Jq;
 use super::load_sql::LoadSql;
 use super::template::Template;
@@ -23,6 +24,7 @@ pub struct Kind {
 /// Every step kind that a workflow may use. A new kind is one file and one
 /// line here.
 pub const KINDS: &[Kind] = &[
+    kind::<ExtractFields>(),
     kind::<Jq>(),
     kind::<LoadSql>(),
     kind::<Template>(),
