@@ -1,13 +1,15 @@
 //! The integration tests: one binary, one module per behaviour.
-// Clippy takes only the `#[test]` functions here for tests, not their helpers.
+
 #![allow(
-    clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
 mod demo;
+mod dependencies;
 mod fields;
 mod invoices;

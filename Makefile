@@ -1,0 +1,35 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test test-sqlite lint fmt doc deny advisories ci
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start the server with a demo; settings: MILLRACE_SERVER__PORT=8080 and so on
+	cargo run --quiet -- serve --demo
+
+test: ## Run every test, with a Postgres of its own
+	scripts/test
+
+test-sqlite: ## Run the tests that need no Postgres
+	scripts/test sqlite
+
+lint: ## Check format and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt --all
+
+doc: ## Build the documentation of the code
+	cargo doc --workspace --no-deps
+
+deny: ## Check licences, banned crates and sources of the dependencies
+	scripts/cargo-tool deny
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+
+advisories: ## Check the dependencies for known vulnerabilities (needs the network)
+	scripts/cargo-tool deny
+	cargo deny check advisories
+
+ci: ## Run what CI runs
+	bash .ci/run
