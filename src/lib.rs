@@ -1,6 +1,8 @@
 //! Millrace: an execution engine that turns document workflows into REST APIs
 //! that people can rely on. `docs/ARCHITECTURE.md` is the map.
 
+pub mod api;
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod connections;
@@ -12,3 +14,4 @@ pub mod sandbox;
 pub mod sql_pools;
 pub mod steps;
 pub mod store;
+pub mod telemetry;

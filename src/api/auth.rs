@@ -198,13 +198,14 @@ extractor!(Operator, "operator_token", "The server's operator token", []);
 
 /// A path parameter of type string.
 pub fn path_parameter(name: &str, description: &str) -> Parameter {
-    let schema = SchemaObject { instance_type: Some(InstanceType::String.into()), ..Default::default() };
+    let schema =
+        SchemaObject { instance_type: Some(InstanceType::String.into()), ..Default::default() };
     Parameter {
         name: name.to_owned(),
         _in: ParameterIn::Path,
         description: Some(description.to_owned()),
         required: Some(true),
-        definition: Some(ParameterDefinition::Schema(ReferenceOr::Object(Schema::Object(schema)))),
+        definition: Some(ParameterDefinition::Schema(Box::new(ReferenceOr::Object(Schema::Object(schema))))),
         ..Parameter::default()
     }
 }

@@ -77,7 +77,8 @@ pub async fn collect(mut payload: Payload, limit: usize, idle: Duration) -> ApiR
         let Some(piece) = piece.map_err(|_| ApiError::new(Code::RequestTimeout))? else {
             return Ok(body.freeze());
         };
-        let piece = piece.map_err(|_| ApiError::with_detail(Code::InvalidValue, "The body is broken off."))?;
+        let piece = piece
+            .map_err(|_| ApiError::with_detail(Code::InvalidValue, "The body is broken off."))?;
         if body.len() + piece.len() > limit {
             let detail = format!("The body may have {limit} bytes.");
             return Err(ApiError::with_detail(Code::PayloadTooLarge, detail));

@@ -311,7 +311,8 @@ async fn row_of(
     write: DeploymentWrite,
 ) -> ApiResult<deployment::Model> {
     let DeploymentWrite { identity, settings } = write;
-    let unknown = || ApiError::at(Code::InvalidValue, "workflow", "the id of one of your workflows");
+    let unknown =
+        || ApiError::at(Code::InvalidValue, "workflow", "the id of one of your workflows");
     let workflow_id: Uuid = identity.workflow.parse().map_err(|_| unknown())?;
     let workflow = match engine.store().workflow(organisation_id, workflow_id).await {
         Err(crate::store::StoreError::NotFound) => return Err(unknown()),

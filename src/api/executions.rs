@@ -151,7 +151,9 @@ pub async fn submit(
     let Accepted { id, timeout, rate, progress } = accept(&state, &caller.0, submission).await?;
     let links = Urls::of(&state, &caller.0.entry, id);
     if timeout > 0 && lifecycle::is_terminal(progress.status) {
-        refuse_failed(&state, &caller.0.entry, id, &progress).await.map_err(|error| error.rate(rate))?;
+        refuse_failed(&state, &caller.0.entry, id, &progress)
+            .await
+            .map_err(|error| error.rate(rate))?;
         let body = submitted(&state, &caller.0.entry, id, &progress).await?;
         return Ok(Answer::ok(body).location(&links.status).rate(rate));
     }

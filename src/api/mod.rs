@@ -156,7 +156,9 @@ impl IfMatch {
     pub fn check(&self, revision: i32) -> ApiResult<()> {
         let current = format!("\"{revision}\"");
         match &self.0 {
-            Some(wanted) if wanted != "*" && !wanted.split(',').any(|tag| tag.trim() == current) => {
+            Some(wanted)
+                if wanted != "*" && !wanted.split(',').any(|tag| tag.trim() == current) =>
+            {
                 Err(ApiError::new(Code::Changed))
             }
             _ => Ok(()),

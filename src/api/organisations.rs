@@ -130,7 +130,9 @@ pub fn platform_key(key: &Key, organisation_id: Uuid, name: &str) -> platform_ke
 /// RFC 1123 section 2.1: a label of letters, digits and inner hyphens.
 fn is_slug(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }

@@ -1,11 +1,11 @@
 //! Routes work with and without the last slash.
 
+use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Uri;
 use actix_web::http::uri::PathAndQuery;
 use actix_web::middleware::Next;
-use actix_web::Error;
 
 use crate::error::{ApiError, Code};
 

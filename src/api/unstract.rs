@@ -38,11 +38,8 @@ pub struct UnstractStatus {
 }
 
 impl Answers for UnstractStatus {
-    const STATUSES: &'static [(u16, &'static str)] = &[
-        (200, "Completed"),
-        (202, "It still runs"),
-        (422, "It failed or was stopped"),
-    ];
+    const STATUSES: &'static [(u16, &'static str)] =
+        &[(200, "Completed"), (202, "It still runs"), (422, "It failed or was stopped")];
 }
 
 /// Submit (Unstract)
@@ -85,7 +82,9 @@ pub async fn status(
     };
     let message = match message {
         Some(files) => files,
-        None => serde_json::value::to_raw_value(&text()).map_err(|_| ApiError::new(Code::Internal))?,
+        None => {
+            serde_json::value::to_raw_value(&text()).map_err(|_| ApiError::new(Code::Internal))?
+        }
     };
     let body = UnstractStatus { status: lifecycle::name(progress.status), message };
     let answer = Answer::with_status(status_code(progress.status, false), body);

@@ -23,7 +23,7 @@ const MAX_FIELDS: usize = 64;
 #[expect(dead_code, reason = "documents the form; the form itself is read as a stream")]
 pub(super) struct FormSubmission {
     /// The documents; the field may be repeated.
-    #[schemars(schema_with = "files")]
+    #[schemars(schema_with = "file_list")]
     files: Option<Vec<String>>,
     /// What the workflow works on besides documents: JSON text.
     input_data: Option<String>,
@@ -43,16 +43,14 @@ pub(super) struct FormSubmission {
     tags: Option<String>,
 }
 
-fn files(_: &mut SchemaGenerator) -> Schema {
+fn file_list(_: &mut SchemaGenerator) -> Schema {
     let file = SchemaObject {
         instance_type: Some(InstanceType::String.into()),
         format: Some("binary".into()),
         ..SchemaObject::default()
     };
-    let mut list = SchemaObject {
-        instance_type: Some(InstanceType::Array.into()),
-        ..SchemaObject::default()
-    };
+    let mut list =
+        SchemaObject { instance_type: Some(InstanceType::Array.into()), ..SchemaObject::default() };
     list.array().items = Some(Schema::Object(file).into());
     Schema::Object(list)
 }

@@ -79,7 +79,9 @@ pub(super) async fn read(
         let place = format!("documents[{position}].content_base64");
         let text = inline.content_base64;
         let decode = move || {
-            STANDARD.decode(text).map_err(|_| ApiError::at(Code::InvalidValue, place, "valid base64"))
+            STANDARD
+                .decode(text)
+                .map_err(|_| ApiError::at(Code::InvalidValue, place, "valid base64"))
         };
         let content = off_thread(decode).await?;
         if content.len() as u64 > bounds.max_file_bytes {
