@@ -1,0 +1,87 @@
+//! Microsoft Office documents, through undoc.
+
+use std::collections::HashMap;
+
+use undoc::model::{Block, Document, Paragraph, Section};
+use undoc::render::{RenderOptions, render_section_to_string, to_markdown};
+use undoc::{Error, FormatType};
+
+use super::{Output, Page, Text, failure};
+use crate::sandbox::JobError;
+
+pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
+    let document = undoc::parse_bytes(bytes).map_err(|error| match error {
+        Error::Encrypted => failure::encrypted(),
+        Error::UnsupportedFormat(_) => failure::unsupported("this Office format is too old"),
+        _ => failure::malformed("office document"),
+    })?;
+    Ok(match document.format {
+        FormatType::Docx | FormatType::Doc => Text::whole(whole(&document, output)),
+        FormatType::Xlsx | FormatType::Pptx | FormatType::Xls | FormatType::Ppt => {
+            let sections = document.sections.iter().enumerate();
+            let pages = sections.map(|(index, section)| Page {
+                number: index + 1,
+                title: section.name.clone(),
+                text: part(section, index, document.format, output),
+            });
+            Text::of_pages(pages.collect())
+        }
+    })
+}
+
+/// The references of images are left out: nobody writes their files.
+fn options() -> RenderOptions {
+    RenderOptions {
+        escape_special_chars: false,
+        include_headers_footers: true,
+        include_images: false,
+        ..RenderOptions::default()
+    }
+}
+
+fn whole(document: &Document, output: Output) -> String {
+    match output {
+        Output::Markdown => to_markdown(document, &options()).unwrap_or_default(),
+        Output::Plain => {
+            let sections: Vec<_> = document.sections.iter().map(plain).collect();
+            sections.join("\n")
+        }
+    }
+}
+
+fn part(section: &Section, index: usize, format: FormatType, output: Output) -> String {
+    match output {
+        Output::Markdown => {
+            let none = HashMap::new();
+            let text = render_section_to_string(section, index, format, &options(), &none);
+            text.trim_start_matches("\n---\n").trim().to_owned()
+        }
+        Output::Plain => match &section.name {
+            Some(name) => format!("{name}\n{}", plain(section)),
+            None => plain(section),
+        },
+    }
+}
+
+/// Blocks one below the other, table cells divided by tabs.
+fn plain(section: &Section) -> String {
+    let mut lines = Vec::new();
+    let header = section.header.iter().flatten().map(Paragraph::plain_text);
+    lines.extend(header);
+    for block in &section.content {
+        match block {
+            Block::Paragraph(paragraph) => lines.push(paragraph.plain_text()),
+            Block::Table(table) => lines.push(table.to_delimited('\t')),
+            Block::Note { label, content } => {
+                let note: Vec<_> = content.iter().map(Paragraph::plain_text).collect();
+                lines.push(format!("[{label}] {}", note.join("\n")));
+            }
+            Block::Image { alt_text, .. } => lines.extend(alt_text.clone()),
+            Block::PageBreak | Block::SectionBreak => {}
+        }
+    }
+    let notes = section.notes.iter().flatten().map(Paragraph::plain_text);
+    lines.extend(notes);
+    lines.extend(section.footer.iter().flatten().map(Paragraph::plain_text));
+    lines.join("\n")
+}
