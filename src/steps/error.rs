@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sandbox::SandboxError;
+
 /// Why a step failed, in words that the caller may read.
 ///
 /// `detail` never holds document content, a secret or an address of the
@@ -41,6 +43,43 @@ impl StepError {
     /// The step got an input of the wrong form.
     pub fn bad_input(detail: impl Into<String>) -> Self {
         Self::permanent("bad_step_input", detail)
+    }
+}
+
+/// The codes with which a sandboxed job may fail; any other is a
+/// `parser_crashed`.
+const JOB_CODES: [&str; 5] = [
+    "document_encrypted",
+    "document_has_no_text",
+    "document_malformed",
+    "result_too_large",
+    "unsupported_document",
+];
+
+impl From<SandboxError> for StepError {
+    fn from(error: SandboxError) -> Self {
+        match error {
+            SandboxError::Job(job) => match JOB_CODES.iter().find(|code| **code == job.code) {
+                Some(code) => Self::permanent(code, job.detail),
+                None => Self::permanent("parser_crashed", "the document could not be parsed"),
+            },
+            SandboxError::Crashed => Self::permanent(
+                "parser_crashed",
+                "the parser crashed or ran out of memory on this document; save it anew or \
+                 split it",
+            ),
+            SandboxError::TimedOut(limit) => Self::permanent(
+                "parser_timed_out",
+                format!(
+                    "the document was not parsed within {} s; raise `timeout_seconds` or split it",
+                    limit.as_secs()
+                ),
+            ),
+            SandboxError::Cancelled => Self::cancelled(),
+            SandboxError::Unavailable => {
+                Self::transient("sandbox_unavailable", "no parser could be started; try again")
+            }
+        }
     }
 }
 

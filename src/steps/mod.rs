@@ -5,6 +5,7 @@
 
 pub mod context;
 pub mod error;
+pub mod extract_text;
 pub mod registry;
 
 pub use context::{DocumentRef, Services, StepContext, StepScope};

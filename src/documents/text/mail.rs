@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 
 use mail_parser::mailbox::mbox::MessageIterator;
-use mail_parser::{Address, Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::{
+    Address, ContentType, Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType,
+};
 
 use super::{Options, Output, Text, charset, failure, html, nested, plain};
 use crate::sandbox::JobError;
@@ -15,7 +17,28 @@ pub(super) const MAX_DEPTH: u32 = 4;
 pub(super) fn extract(bytes: &[u8], output: Output, depth: u32) -> Result<Text, JobError> {
     let message = MessageParser::default().parse(bytes);
     let message = message.ok_or_else(|| failure::malformed("message"))?;
+    let kind = message.content_type().map(format_type).unwrap_or_default();
+    if is_encrypted(&kind, "") {
+        return Err(failure::encrypted());
+    }
     Ok(Text::whole(render(&message, output, depth)))
+}
+
+/// Whether a part of that media type and name holds an encrypted message:
+/// PGP/MIME, S/MIME or Outlook's rights management.
+pub(super) fn is_encrypted(mime_type: &str, name: &str) -> bool {
+    let mime_type = mime_type.to_ascii_lowercase();
+    mime_type == "multipart/encrypted"
+        || mime_type == "application/pgp-encrypted"
+        || mime_type.ends_with("pkcs7-mime")
+        || name.eq_ignore_ascii_case("message.rpmsg")
+}
+
+fn format_type(kind: &ContentType) -> String {
+    match kind.subtype() {
+        Some(subtype) => format!("{}/{subtype}", kind.ctype()),
+        None => kind.ctype().to_owned(),
+    }
 }
 
 /// All messages of an mbox file.
@@ -57,10 +80,7 @@ fn render(message: &Message, output: Output, depth: u32) -> String {
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes,
             PartType::Message(_) | PartType::Multipart(_) => continue,
         };
-        let mime_type = part.content_type().map(|kind| match kind.subtype() {
-            Some(subtype) => format!("{}/{subtype}", kind.ctype()),
-            None => kind.ctype().to_owned(),
-        });
+        let mime_type = part.content_type().map(format_type);
         text.push_str(&attachment(name, mime_type, content, output, depth));
     }
     text

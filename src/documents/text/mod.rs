@@ -140,7 +140,7 @@ mod failure {
     }
 
     pub(super) fn encrypted() -> JobError {
-        let detail = "the document is protected by a password; send it without one";
+        let detail = "the document is encrypted or protected by a password; send it without";
         JobError::new("document_encrypted", detail)
     }
 

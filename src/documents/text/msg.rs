@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use cfb::CompoundFile;
 
-use super::mail::{Headers, MAX_DEPTH, attached, attachment};
+use super::mail::{Headers, MAX_DEPTH, attached, attachment, is_encrypted};
 use super::{Output, Text, charset, failure, html, plain, rtf};
 use crate::sandbox::JobError;
 
@@ -45,6 +46,9 @@ const OBJECT: u16 = 0x000d;
 pub(super) fn extract(bytes: &[u8], output: Output, depth: u32) -> Result<Text, JobError> {
     let streams = streams(bytes).ok_or_else(|| failure::malformed("Outlook message"))?;
     let message = Storage { streams: &streams, at: PathBuf::from("/"), codepage: 1252 };
+    if message.is_encrypted() {
+        return Err(failure::encrypted());
+    }
     Ok(Text::whole(message.render(output, depth)))
 }
 
@@ -90,13 +94,26 @@ impl<'a> Storage<'a> {
         text
     }
 
+    /// Whether the body is in an attachment that only its reader can open.
+    fn is_encrypted(&self) -> bool {
+        self.attachments().into_iter().map(|at| self.inside(at)).any(|attachment| {
+            let mime_type = attachment.string(ATTACHMENT_MIME_TYPE).unwrap_or_default();
+            is_encrypted(&mime_type, &attachment.name())
+        })
+    }
+
+    /// The file name, where this is an attachment.
+    fn name(&self) -> String {
+        let name = self.string(ATTACHMENT_NAME).or_else(|| self.string(ATTACHMENT_SHORT_NAME));
+        name.unwrap_or_default()
+    }
+
     fn inside(&self, at: PathBuf) -> Storage<'a> {
         Storage { streams: self.streams, at, codepage: self.codepage }
     }
 
     fn render_attachment(&self, output: Output, depth: u32) -> String {
-        let name = self.string(ATTACHMENT_NAME).or_else(|| self.string(ATTACHMENT_SHORT_NAME));
-        let name = name.unwrap_or_default();
+        let name = self.name();
         let message = self.at.join(stream(ATTACHMENT_DATA, OBJECT));
         if depth < MAX_DEPTH && self.streams.contains_key(&message.join(PROPERTIES)) {
             let text = self.inside(message).render(output, depth + 1);
@@ -130,9 +147,9 @@ impl<'a> Storage<'a> {
             return plain::newlines(&text);
         }
         let packed = self.read(&stream(COMPRESSED_RTF, BINARY));
-        // The header alone has 16 bytes, which the crate takes for granted.
-        let packed = packed.filter(|packed| packed.len() > 16);
-        let unpacked = packed.and_then(|packed| compressed_rtf::decompress_rtf(packed).ok());
+        // The crate takes a whole header and honest lengths for granted.
+        let unpacked = packed
+            .and_then(|packed| catch_unwind(|| compressed_rtf::decompress_rtf(packed)).ok()?.ok());
         unpacked.map(|text| rtf::render(text.as_bytes(), output)).unwrap_or_default()
     }
 

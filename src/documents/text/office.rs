@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use undoc::model::{Block, Document, Paragraph, Section};
+use undoc::model::{Block, Document, Paragraph, Section, Table};
 use undoc::render::{RenderOptions, render_section_to_string, to_markdown};
 use undoc::{Error, FormatType};
 
@@ -10,18 +10,21 @@ use super::{Output, Page, Text, failure};
 use crate::sandbox::JobError;
 
 pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
-    let document = undoc::parse_bytes(bytes).map_err(|error| match error {
+    let mut document = undoc::parse_bytes(bytes).map_err(|error| match error {
         Error::Encrypted => failure::encrypted(),
         Error::UnsupportedFormat(_) => failure::unsupported("this Office format is too old"),
         _ => failure::malformed("office document"),
     })?;
+    if matches!(document.format, FormatType::Pptx | FormatType::Ppt) {
+        document.sections.iter_mut().for_each(|slide| slide.name = None);
+    }
     Ok(match document.format {
         FormatType::Docx | FormatType::Doc => Text::whole(whole(&document, output)),
         FormatType::Xlsx | FormatType::Pptx | FormatType::Xls | FormatType::Ppt => {
             let sections = document.sections.iter().enumerate();
             let pages = sections.map(|(index, section)| Page {
                 number: index + 1,
-                title: section.name.clone(),
+                title: section.name.clone().or_else(|| heading(section)),
                 text: part(section, index, document.format, output),
             });
             Text::of_pages(pages.collect())
@@ -63,6 +66,25 @@ fn part(section: &Section, index: usize, format: FormatType, output: Output) -> 
     }
 }
 
+/// The first heading, which is a slide's title.
+fn heading(section: &Section) -> Option<String> {
+    section.content.iter().find_map(|block| match block {
+        Block::Paragraph(paragraph) if paragraph.is_heading() => Some(paragraph.plain_text()),
+        _ => None,
+    })
+}
+
+/// A line for each row, with tabs between its cells; the tables within them
+/// come after it.
+fn rows(table: &Table, lines: &mut Vec<String>) {
+    for row in &table.rows {
+        let cells = row.cells.iter().map(|cell| cell.plain_text().replace(['\n', '\t'], " "));
+        lines.push(cells.collect::<Vec<_>>().join("\t"));
+        let nested = row.cells.iter().flat_map(|cell| &cell.nested_tables);
+        nested.for_each(|table| rows(table, lines));
+    }
+}
+
 /// Blocks one below the other, table cells divided by tabs.
 fn plain(section: &Section) -> String {
     let mut lines = Vec::new();
@@ -71,7 +93,7 @@ fn plain(section: &Section) -> String {
     for block in &section.content {
         match block {
             Block::Paragraph(paragraph) => lines.push(paragraph.plain_text()),
-            Block::Table(table) => lines.push(table.to_delimited('\t')),
+            Block::Table(table) => rows(table, &mut lines),
             Block::Note { label, content } => {
                 let note: Vec<_> = content.iter().map(Paragraph::plain_text).collect();
                 lines.push(format!("[{label}] {}", note.join("\n")));

@@ -1,18 +1,11 @@
-//! HTML. Formats that have no good parser of their own (RTF, OpenDocument,
-//! EPUB) are first written as HTML and rendered here, so that headings, lists
-//! and tables look alike whatever they came from.
+//! HTML as plain text: a line for each block, tabs between cells.
 
 use std::rc::Rc;
 
-use htmd::element_handler::Handlers;
-use htmd::{Element, HtmlToMarkdown, Node};
+use htmd::Node;
 use markup5ever_rcdom::NodeData;
 
-use super::{Options, Output, Text, charset, detect};
-use crate::sandbox::JobError;
-
-/// Elements whose content is not shown.
-const HIDDEN: [&str; 6] = ["script", "style", "template", "noscript", "iframe", "object"];
+use super::{HIDDEN, table};
 
 /// Elements that begin and end a line.
 const BLOCKS: [&str; 38] = [
@@ -56,55 +49,11 @@ const BLOCKS: [&str; 38] = [
     "ul",
 ];
 
-pub(super) fn extract(bytes: &[u8], options: &Options) -> Result<Text, JobError> {
-    let declared = meta_charset(bytes).or_else(|| detect::declared_charset(options));
-    let html = charset::decode(bytes, declared.as_deref());
-    Ok(Text::whole(render(&html, options.output)))
-}
-
-/// The text of an HTML document or fragment.
-pub(super) fn render(html: &str, output: Output) -> String {
-    let converter = HtmlToMarkdown::builder()
-        .skip_tags(HIDDEN.to_vec())
-        .add_handler(vec!["img"], |_: &dyn Handlers, element: Element| attribute(&element, "alt"))
-        .add_handler(vec!["input"], |_: &dyn Handlers, element: Element| {
-            attribute(&element, "value")
-        })
-        .build();
-    let Ok(tree) = converter.html_to_tree(html) else { return String::new() };
-    match output {
-        Output::Markdown => converter.tree_to_markdown(&tree),
-        Output::Plain => {
-            let mut plain = Plain::default();
-            plain.walk(&tree, false);
-            plain.text.trim().to_owned()
-        }
-    }
-}
-
-/// The attribute's text, if it has any.
-fn attribute(element: &Element, name: &str) -> Option<htmd::element_handler::HandlerResult> {
-    let attribute = element.attrs.iter().find(|attribute| &*attribute.name.local == name)?;
-    let value = attribute.value.trim();
-    (!value.is_empty()).then(|| value.to_owned().into())
-}
-
-/// The charset that a `meta` element near the start names.
-fn meta_charset(bytes: &[u8]) -> Option<String> {
-    let head = bytes.get(..4096).unwrap_or(bytes).to_ascii_lowercase();
-    let head = String::from_utf8_lossy(&head);
-    let value = head.split("<meta").skip(1).find_map(|meta| {
-        let (meta, _) = meta.split_once('>')?;
-        meta.split_once("charset")?.1.trim_start().strip_prefix('=')
-    })?;
-    let value = value.trim_start().trim_start_matches(['"', '\'']);
-    let end = value.find(|c: char| matches!(c, '"' | '\'' | ';' | '/' | '>') || c.is_whitespace());
-    Some(value.get(..end.unwrap_or(value.len()))?.to_owned())
-}
-
-/// Text for HTML's special characters.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// The text below `tree`.
+pub(super) fn render(tree: &Rc<Node>) -> String {
+    let mut plain = Plain::default();
+    plain.walk(tree, false);
+    plain.text.trim().to_owned()
 }
 
 /// Plain text in the making.
@@ -143,9 +92,14 @@ impl Plain {
                 if !self.text.is_empty() && !self.text.ends_with(['\n', '\t']) {
                     self.text.push('\t');
                 }
-                self.children(node, preformatted);
-                // A cell's own paragraphs end with it, not with the row.
-                self.text.truncate(self.text.trim_end().len());
+                let mut cell = Self::default();
+                cell.children(node, preformatted);
+                if table::has_blocks(node) {
+                    self.text.push_str(cell.text.trim());
+                } else {
+                    let words: Vec<_> = cell.text.split_whitespace().collect();
+                    self.text.push_str(&words.join(" "));
+                }
                 self.text.push('\t');
             }
             _ if HIDDEN.contains(&tag) => {}
