@@ -37,7 +37,7 @@ impl Cli {
     /// Does what the arguments say.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Text(arguments) => text::run(arguments),
+            Command::Text(arguments) => text::run(&arguments),
             Command::SandboxWorker { memory_mib } => match worker::run(JOBS, memory_mib) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,

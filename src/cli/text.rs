@@ -29,7 +29,7 @@ enum Format {
     Plain,
 }
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match text(arguments).and_then(|text| io::stdout().write_all(text.as_bytes())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -39,7 +39,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn text(arguments: Arguments) -> io::Result<String> {
+fn text(arguments: &Arguments) -> io::Result<String> {
     let bytes = std::fs::read(&arguments.file)?;
     let name = arguments.file.file_name().map(|name| name.to_string_lossy().into_owned());
     let output = match arguments.format {

@@ -92,7 +92,7 @@ fn body(part: &MessagePart, raw: &[u8], output: Output) -> String {
     let decoded = part.text_contents().unwrap_or_default();
     let undeclared =
         decoded.contains(char::REPLACEMENT_CHARACTER) && matches!(part.encoding, Encoding::None);
-    let again = (part.offset_body as usize..part.offset_end as usize).clone();
+    let again = part.offset_body as usize..part.offset_end as usize;
     let text = match raw.get(again).filter(|_| undeclared) {
         Some(bytes) => charset::decode(bytes, None),
         None => decoded.to_owned(),

@@ -16,6 +16,7 @@ mod office;
 mod pdf;
 mod plain;
 mod rtf;
+mod xml;
 
 #[cfg(test)]
 mod tests;

@@ -77,11 +77,9 @@ impl Content {
                 Event::End(tag) => content.end(tag.name().as_ref()),
                 Event::Text(text) => content.text(&text.xml10_content()),
                 Event::CData(text) => content.text(&text.xml10_content()),
-                Event::GeneralRef(reference) => {
-                    if content.hidden == 0 {
-                        // HTML knows all of XML's references.
-                        let _ = write!(content.html, "&{};", &*reference);
-                    }
+                // HTML knows all of XML's references.
+                Event::GeneralRef(reference) if content.hidden == 0 => {
+                    let _ = write!(content.html, "&{};", &*reference);
                 }
                 Event::Eof => return Some(content),
                 _ => {}

@@ -4,7 +4,7 @@
 use std::panic::catch_unwind;
 
 use unpdf::render::{RenderOptions, to_markdown, to_text};
-use unpdf::{Document, Error, PageSelection, ParseOptions};
+use unpdf::{Document, Error, FormField, PageSelection, ParseOptions};
 
 use super::{Output, Page, Text, failure};
 use crate::sandbox::JobError;
@@ -12,7 +12,10 @@ use crate::sandbox::JobError;
 pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
     let parsed = unpdf::parse_bytes_with_options(bytes, ParseOptions::new().sequential());
     let (mut pages, lossy) = match parsed {
-        Ok(document) => (pages(&document, output), is_lossy(&document)),
+        Ok(mut document) => {
+            let lossy = is_lossy(&document);
+            (pages(&mut document, output), lossy)
+        }
         Err(Error::Encrypted | Error::InvalidPassword) => return Err(failure::encrypted()),
         Err(_) => (Vec::new(), true),
     };
@@ -35,7 +38,9 @@ fn is_lossy(document: &Document) -> bool {
         || document.pages.iter().any(|page| page.undecoded_text_codes > 0)
 }
 
-fn pages(document: &Document, output: Output) -> Vec<Page> {
+fn pages(document: &mut Document, output: Output) -> Vec<Page> {
+    // unpdf would write all of the form after each page.
+    let form = std::mem::take(&mut document.form_fields);
     let mut pages: Vec<Page> = document
         .pages
         .iter()
@@ -53,14 +58,14 @@ fn pages(document: &Document, output: Output) -> Vec<Page> {
         })
         .collect();
     if let Some(last) = pages.last_mut() {
-        last.text.push_str(&form_values(document));
+        last.text.push_str(&form_values(&form));
     }
     pages
 }
 
 /// The values that were filled into the document's form.
-fn form_values(document: &Document) -> String {
-    let filled = document.form_fields.iter().filter(|field| field.value.is_some());
+fn form_values(form: &[FormField]) -> String {
+    let filled = form.iter().filter(|field| field.value.is_some());
     let values = filled.map(|field| (&field.name, field.display_value()));
     let lines = values.filter(|(_, value)| !value.trim().is_empty());
     lines.map(|(name, value)| format!("\n{name}: {value}")).collect()

@@ -23,6 +23,7 @@ pub(super) fn render(bytes: &[u8], output: Output) -> String {
     render_html(&reader.finish(), output)
 }
 
+#[derive(Clone, Copy)]
 enum Token<'a> {
     Open,
     Close,

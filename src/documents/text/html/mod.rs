@@ -23,7 +23,9 @@ pub(super) fn extract(bytes: &[u8], options: &Options) -> Result<Text, JobError>
 pub(super) fn render(html: &str, output: Output) -> String {
     let converter = HtmlToMarkdown::builder()
         .skip_tags(HIDDEN.to_vec())
-        .add_handler(vec!["table"], table::handle)
+        .add_handler(vec!["table"], |handlers: &dyn Handlers, element: Element| {
+            table::handle(handlers, &element)
+        })
         .add_handler(vec!["a"], anchor)
         .add_handler(vec!["img"], |_: &dyn Handlers, element: Element| attribute(&element, "alt"))
         .add_handler(vec!["input"], |_: &dyn Handlers, element: Element| {

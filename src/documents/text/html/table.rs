@@ -13,7 +13,7 @@ use markup5ever_rcdom::NodeData;
 /// Most columns that one cell may span: the number is the document's word.
 const MAX_SPAN: usize = 64;
 
-pub(super) fn handle(handlers: &dyn Handlers, element: Element) -> Option<HandlerResult> {
+pub(super) fn handle(handlers: &dyn Handlers, element: &Element) -> Option<HandlerResult> {
     let mut rows = Vec::new();
     let mut captions = Vec::new();
     collect(element.node, &mut rows, &mut captions);
@@ -23,7 +23,7 @@ pub(super) fn handle(handlers: &dyn Handlers, element: Element) -> Option<Handle
         let _ = write!(text, "{}\n\n", caption.trim());
     }
     let columns = rows.iter().map(|row| row.iter().map(span).sum()).max().unwrap_or(0);
-    if columns < 2 || rows.iter().flatten().any(|cell| has_blocks(cell)) {
+    if columns < 2 || rows.iter().flatten().any(has_blocks) {
         for cell in rows.iter().flatten() {
             let _ = write!(text, "{}\n\n", handlers.walk_children(cell).content.trim());
         }

@@ -1,5 +1,7 @@
 //! Microsoft Office documents, through undoc.
 
+mod notes;
+
 use std::collections::HashMap;
 
 use undoc::model::{Block, Document, Paragraph, Section, Table};
@@ -16,7 +18,15 @@ pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
         _ => failure::malformed("office document"),
     })?;
     if matches!(document.format, FormatType::Pptx | FormatType::Ppt) {
+        // undoc's names only number the slides.
         document.sections.iter_mut().for_each(|slide| slide.name = None);
+    }
+    if document.format == FormatType::Pptx
+        && let Some(notes) = notes::read(bytes)
+    {
+        for (slide, notes) in document.sections.iter_mut().zip(notes) {
+            slide.notes = (!notes.is_empty()).then_some(notes);
+        }
     }
     Ok(match document.format {
         FormatType::Docx | FormatType::Doc => Text::whole(whole(&document, output)),
