@@ -37,7 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default=ROOT / "target/debug/millrace")
     parser.add_argument("--corpus", default=ROOT.parent / "shared/corpus", type=pathlib.Path)
-    parser.add_argument("--format", default="markdown", choices=["markdown", "plain"])
+    parser.add_argument("--format", default="markdown", choices=["markdown", "plain", "layout"])
     arguments = parser.parse_args()
     files = sorted(arguments.corpus.glob("*/*.pdf"))
     if not files:

@@ -27,6 +27,7 @@ pub(super) struct Arguments {
 enum Format {
     Markdown,
     Plain,
+    Layout,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -45,6 +46,7 @@ fn text(arguments: &Arguments) -> io::Result<String> {
     let output = match arguments.format {
         Format::Markdown => Output::Markdown,
         Format::Plain => Output::Plain,
+        Format::Layout => Output::Layout,
     };
     let job = ExtractText(Options { name, mime_type: None, output });
     let limit = Duration::from_secs(arguments.timeout);

@@ -132,7 +132,7 @@ pub(super) fn attachment(
 pub(super) fn attached(name: &str, text: &str, output: Output) -> String {
     match output {
         Output::Markdown => format!("\n**Attachment:** {name}\n\n{}\n", text.trim()),
-        Output::Plain => format!("\nAttachment: {name}\n\n{}\n", text.trim()),
+        Output::Plain | Output::Layout => format!("\nAttachment: {name}\n\n{}\n", text.trim()),
     }
 }
 
@@ -155,7 +155,7 @@ impl Headers {
         let _ = match self.output {
             _ if value.is_empty() => Ok(()),
             Output::Markdown => writeln!(self.text, "**{name}:** {value}  "),
-            Output::Plain => writeln!(self.text, "{name}: {value}"),
+            Output::Plain | Output::Layout => writeln!(self.text, "{name}: {value}"),
         };
     }
 }

@@ -36,6 +36,9 @@ pub enum Output {
     Markdown,
     /// Words and line breaks only; table cells are divided by tabs.
     Plain,
+    /// As plain, but pages of a PDF keep their lines as printed, with spaces
+    /// between columns: best for patterns over invoices and forms.
+    Layout,
 }
 
 /// What is known of a document besides its bytes.

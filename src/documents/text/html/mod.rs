@@ -35,7 +35,7 @@ pub(super) fn render(html: &str, output: Output) -> String {
     let Ok(tree) = converter.html_to_tree(html) else { return String::new() };
     match output {
         Output::Markdown => converter.tree_to_markdown(&tree),
-        Output::Plain => plain::render(&tree),
+        Output::Plain | Output::Layout => plain::render(&tree),
     }
 }
 

@@ -55,7 +55,7 @@ fn options() -> RenderOptions {
 fn whole(document: &Document, output: Output) -> String {
     match output {
         Output::Markdown => to_markdown(document, &options()).unwrap_or_default(),
-        Output::Plain => {
+        Output::Plain | Output::Layout => {
             let sections: Vec<_> = document.sections.iter().map(plain).collect();
             sections.join("\n")
         }
@@ -69,7 +69,7 @@ fn part(section: &Section, index: usize, format: FormatType, output: Output) -> 
             let text = render_section_to_string(section, index, format, &options(), &none);
             text.trim_start_matches("\n---\n").trim().to_owned()
         }
-        Output::Plain => match &section.name {
+        Output::Plain | Output::Layout => match &section.name {
             Some(name) => format!("{name}\n{}", plain(section)),
             None => plain(section),
         },

@@ -1,8 +1,12 @@
 //! PDF, through unpdf; where it finds nothing or says that it lost something,
 //! pdf-extract is asked too, and for each page the fuller text is taken.
 
+mod content;
+mod layout;
+
 use std::panic::catch_unwind;
 
+use unpdf::parser::backend::{PdfBackend, RawBackend};
 use unpdf::render::{RenderOptions, to_markdown, to_text};
 use unpdf::{Document, Error, FormField, PageSelection, ParseOptions};
 
@@ -19,6 +23,9 @@ pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
         Err(Error::Encrypted | Error::InvalidPassword) => return Err(failure::encrypted()),
         Err(_) => (Vec::new(), true),
     };
+    if output == Output::Layout {
+        lay_out(&mut pages, bytes);
+    }
     if lossy || letters(&pages) == 0 {
         complete(&mut pages, second_reading(bytes));
     }
@@ -52,7 +59,9 @@ fn pages(document: &mut Document, output: Output) -> Vec<Page> {
             };
             let text = match output {
                 Output::Markdown => to_markdown(document, &options),
-                Output::Plain => to_text(document, &options.with_standard_cleanup()),
+                Output::Plain | Output::Layout => {
+                    to_text(document, &options.with_standard_cleanup())
+                }
             };
             Page { number: page.number as usize, title: None, text: text.unwrap_or_default() }
         })
@@ -61,6 +70,20 @@ fn pages(document: &mut Document, output: Output) -> Vec<Page> {
         last.text.push_str(&form_values(&form));
     }
     pages
+}
+
+/// Replaces each page by its layout, unless that misses text: it follows
+/// neither patterns nor annotations.
+fn lay_out(pages: &mut [Page], bytes: &[u8]) {
+    let Ok(backend) = RawBackend::load_bytes(bytes) else { return };
+    let ids = backend.pages();
+    for page in pages {
+        let id = u32::try_from(page.number).ok().and_then(|number| ids.get(&number));
+        let text = id.map(|&id| layout::render(content::runs(&backend, id))).unwrap_or_default();
+        if count(&text) * 10 >= count(&page.text) * 9 {
+            page.text = text;
+        }
+    }
 }
 
 /// The values that were filled into the document's form.
