@@ -60,7 +60,7 @@ fn encoding(bytes: &[u8], declared: Option<&str>) -> &'static Encoding {
     }
     // All of ISO-2022-JP is valid UTF-8 too; its escape gives it away.
     let escapes = bytes.windows(3).any(|three| matches!(three, [0x1b, b'$', b'@' | b'B']));
-    if escapes {
+    if escapes && ISO_2022_JP.decode_without_bom_handling_and_without_replacement(bytes).is_some() {
         return ISO_2022_JP;
     }
     if std::str::from_utf8(bytes).is_ok() {

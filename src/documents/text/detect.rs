@@ -201,15 +201,11 @@ fn empty(declared: &str, extension: &str) -> Result<Format, JobError> {
     Ok(Format::Text(by_name(declared, extension).unwrap_or("text/plain")))
 }
 
-/// Whether a decoded sample is no text: control characters that no text file
-/// has, or mostly undecodable bytes.
+/// Whether a decoded sample is no text: it has control characters that no text
+/// file has. Undecodable bytes prove nothing, as mail mixes encodings.
 fn is_binary(sample: &str) -> bool {
-    let total = sample.chars().count();
-    let odd = |c: &char| {
-        matches!(c, '\0'..='\x08' | '\x0e'..='\x1a' | '\x1c'..='\x1f' | '\u{fffd}')
-            || matches!(c, '\u{e000}'..='\u{f8ff}')
-    };
-    sample.chars().filter(odd).count() * 50 > total
+    let odd = |c: &char| matches!(c, '\0'..='\x08' | '\x0e'..='\x1a' | '\x1c'..='\x1f');
+    sample.chars().filter(odd).count() * 50 > sample.chars().count()
 }
 
 /// The number of well-known mail headers that the text begins with.

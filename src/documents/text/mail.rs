@@ -131,6 +131,7 @@ pub(super) fn attachment(
 /// An attachment's name above its text.
 pub(super) fn attached(name: &str, text: &str, output: Output) -> String {
     match output {
+        _ if name.is_empty() && text.is_empty() => String::new(),
         Output::Markdown => format!("\n**Attachment:** {name}\n\n{}\n", text.trim()),
         Output::Plain | Output::Layout => format!("\nAttachment: {name}\n\n{}\n", text.trim()),
     }

@@ -59,6 +59,20 @@ fn a_page_of_a_pdf_has_its_number_and_text() {
 }
 
 #[test]
+fn a_line_of_a_pdf_stays_a_line_in_its_layout() {
+    let content = "BT /F1 10 Tf 400 700 Td (12.50) Tj -350 0 Td (Tea) Tj 0 -12 Td [(Mi) 20 (lk)] \
+        TJ 350 0 Td (9.00) Tj ET q 1 0 0 1 50 676 cm BT /F1 10 Tf (Sum) Tj 0 1 -1 0 500 0 Tm \
+        (turned) Tj ET Q";
+    let options = Options { output: Output::Layout, ..Options::default() };
+    let text = extract(&pdf(content), &options).unwrap().text;
+    let lines: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let expected: [&[&str]; 5] = [&["Tea", "12.50"], &["Milk", "9.00"], &["Sum"], &[], &["turned"]];
+    assert_eq!(lines, expected);
+    let column = |word| text.lines().find_map(|line| line.find(word)).unwrap();
+    assert_eq!(column("12.50"), column("9.00"));
+}
+
+#[test]
 fn a_pdf_without_text_is_an_error_that_names_ocr() {
     let error = extract(&pdf("0 0 100 100 re f"), &Options::default()).unwrap_err();
     assert_eq!(error.code, "document_has_no_text");
@@ -209,6 +223,15 @@ fn a_mail_body_of_undeclared_encoding_is_guessed() {
     let (body, _, _) = encoding_rs::WINDOWS_1252.encode("Die Größe beträgt fünf Meter");
     let mail = [head.as_bytes(), &body].concat();
     assert!(plain(&mail).contains("Größe beträgt fünf"));
+}
+
+#[test]
+fn a_mail_may_mix_encodings() {
+    let head = "From: a@example.com\r\nTo: b@example.com\r\nSubject: Grüße\r\n\
+        Content-Type: text/html; charset=iso-2022-jp\r\n\r\n";
+    let (body, _, _) = encoding_rs::ISO_2022_JP.encode("<p>請求書です</p>");
+    let text = plain(&[head.as_bytes(), &body].concat());
+    assert!(text.contains("Subject: Grüße") && text.contains("請求書です"), "{text}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::panic::catch_unwind;
 
 use unpdf::parser::backend::{PdfBackend, RawBackend};
 use unpdf::render::{RenderOptions, to_markdown, to_text};
-use unpdf::{Document, Error, FormField, PageSelection, ParseOptions};
+use unpdf::{Document, Error, FormField, ParseOptions};
 
 use super::{Output, Page, Text, failure};
 use crate::sandbox::JobError;
@@ -48,24 +48,20 @@ fn is_lossy(document: &Document) -> bool {
 fn pages(document: &mut Document, output: Output) -> Vec<Page> {
     // unpdf would write all of the form after each page.
     let form = std::mem::take(&mut document.form_fields);
-    let mut pages: Vec<Page> = document
-        .pages
-        .iter()
-        .map(|page| {
-            let options = RenderOptions {
-                escape_special_chars: false,
-                page_selection: PageSelection::Pages(vec![page.number]),
-                ..RenderOptions::default()
-            };
-            let text = match output {
-                Output::Markdown => to_markdown(document, &options),
-                Output::Plain | Output::Layout => {
-                    to_text(document, &options.with_standard_cleanup())
-                }
-            };
-            Page { number: page.number as usize, title: None, text: text.unwrap_or_default() }
-        })
-        .collect();
+    let options = RenderOptions { escape_special_chars: false, ..RenderOptions::default() };
+    let mut pages = Vec::new();
+    // Rendering looks at every page it is given, so each is given alone.
+    for page in std::mem::take(&mut document.pages) {
+        let number = page.number as usize;
+        document.pages = vec![page];
+        let text = match output {
+            Output::Markdown => to_markdown(document, &options),
+            Output::Plain | Output::Layout => {
+                to_text(document, &options.clone().with_standard_cleanup())
+            }
+        };
+        pages.push(Page { number, title: None, text: text.unwrap_or_default() });
+    }
     if let Some(last) = pages.last_mut() {
         last.text.push_str(&form_values(&form));
     }
