@@ -13,6 +13,9 @@ use crate::sandbox::SandboxConfig;
 /// The documented default configuration is the default.
 pub const DEFAULTS: &str = include_str!("../config.toml");
 
+/// Read where the server starts, if it is there and no file is named.
+const LOCAL: &str = "config.toml";
+
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -145,7 +148,8 @@ impl Config {
         match file {
             Some(path) if !path.is_file() => return Err(ConfigError::NoFile(path.to_owned())),
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None => figment = figment.merge(Toml::file_exact("config.toml")),
+            None if Path::new(LOCAL).is_file() => figment = figment.merge(Toml::file_exact(LOCAL)),
+            None => {}
         }
         // MILLRACE_TEST_… belongs to the tests and names no setting.
         let environment =

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::limiter::RateState;
+use crate::engine::manage::ManageError;
 use crate::store::StoreError;
 
 /// The top-level kind of a refusal.
@@ -213,6 +214,18 @@ impl From<StoreError> for ApiError {
             tracing::error!(%error, "the store failed a request");
         }
         Self::new(code)
+    }
+}
+
+impl From<ManageError> for ApiError {
+    fn from(error: ManageError) -> Self {
+        match error {
+            ManageError::Store(error) => error.into(),
+            ManageError::Steps(faults) => {
+                let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
+                Self::all(Code::InvalidWorkflow, faults)
+            }
+        }
     }
 }
 

@@ -1,3 +1,10 @@
 //! The `millrace` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use millrace::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

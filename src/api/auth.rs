@@ -205,7 +205,9 @@ pub fn path_parameter(name: &str, description: &str) -> Parameter {
         _in: ParameterIn::Path,
         description: Some(description.to_owned()),
         required: Some(true),
-        definition: Some(ParameterDefinition::Schema(Box::new(ReferenceOr::Object(Schema::Object(schema))))),
+        definition: Some(ParameterDefinition::Schema(Box::new(ReferenceOr::Object(
+            Schema::Object(schema),
+        )))),
         ..Parameter::default()
     }
 }

@@ -13,15 +13,14 @@ use uuid::Uuid;
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, typed};
-use super::keys;
 use super::page::{Listing, PageQuery};
 use super::workflows::Kind;
 use super::{IfMatch, MergePatch, Nothing, ResourceId, State};
-use crate::clock;
 use crate::engine::Engine;
+use crate::engine::manage::DeploymentDraft;
 use crate::engine::settings::Settings;
 use crate::error::{ApiError, ApiResult, Code};
-use crate::ids::{self, Key, KeyKind};
+use crate::store::StoreError;
 
 /// What a deployment has besides its settings.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -183,7 +182,9 @@ pub async fn create(
     body: Body<DeploymentObject>,
 ) -> ApiResult<Answer<DeploymentCreated>> {
     let write = DeploymentWrite::parse(body.0.0)?;
-    let (row, key) = create_deployment(&state.engine, manager.0.organisation_id, write).await?;
+    let owner = manager.0.organisation_id;
+    let draft = draft(&state.engine, owner, write).await?;
+    let (row, key) = state.engine.create_deployment(owner, draft).await?;
     let (place, revision) = (format!("/deployment/{}/", row.public_id), row.revision);
     let deployment = DeploymentAnswer::of(row);
     let created = DeploymentCreated { deployment, api_key: key.reveal().to_owned() };
@@ -265,8 +266,7 @@ pub async fn delete(
     manager: OrganisationManager,
     id: ResourceId,
 ) -> ApiResult<Answer<Nothing>> {
-    state.engine.store().delete_deployment(manager.0.organisation_id, id.0).await?;
-    state.engine.refresh(id.0).await?;
+    state.engine.delete_deployment(manager.0.organisation_id, id.0).await?;
     Ok(Answer::with_status(StatusCode::NO_CONTENT, Nothing {}))
 }
 
@@ -276,65 +276,36 @@ async fn change(
     object: Map<String, Value>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let write = DeploymentWrite::parse(object)?;
-    let expected = current.revision;
-    let mut row = row_of(&state.engine, current.organisation_id, write).await?;
-    row.id = current.id;
-    row.public_id = current.public_id;
-    row.revision = expected + 1;
-    row.created_at = current.created_at;
-    state.engine.store().replace_deployment(row.clone(), expected).await?;
-    state.engine.refresh(row.id).await?;
-    Ok(Answer::ok(DeploymentAnswer::of(row)).etag(expected + 1))
+    let draft = draft(&state.engine, current.organisation_id, write).await?;
+    let row = state.engine.replace_deployment(current, draft).await?;
+    let revision = row.revision;
+    Ok(Answer::ok(DeploymentAnswer::of(row)).etag(revision))
 }
 
-/// Makes a deployment and its first key, and brings both into force.
-///
-/// # Errors
-/// `invalid_value` with the place, `name_taken`.
-pub async fn create_deployment(
+/// What is to be, with a workflow that is the organisation's and of its type.
+async fn draft(
     engine: &Engine,
     organisation_id: Uuid,
     write: DeploymentWrite,
-) -> ApiResult<(deployment::Model, Key)> {
-    let row = row_of(engine, organisation_id, write).await?;
-    let key = Key::generate(KeyKind::Deployment).map_err(|_| ApiError::new(Code::Internal))?;
-    let stored = keys::row(&key, row.id, "first key".into(), None);
-    engine.store().create_deployment(row.clone(), stored).await?;
-    engine.refresh(row.id).await?;
-    Ok((row, key))
-}
-
-/// A row of a deployment whose workflow is the organisation's and of its type.
-async fn row_of(
-    engine: &Engine,
-    organisation_id: Uuid,
-    write: DeploymentWrite,
-) -> ApiResult<deployment::Model> {
+) -> ApiResult<DeploymentDraft> {
     let DeploymentWrite { identity, settings } = write;
     let unknown =
         || ApiError::at(Code::InvalidValue, "workflow", "the id of one of your workflows");
     let workflow_id: Uuid = identity.workflow.parse().map_err(|_| unknown())?;
     let workflow = match engine.store().workflow(organisation_id, workflow_id).await {
-        Err(crate::store::StoreError::NotFound) => return Err(unknown()),
+        Err(StoreError::NotFound) => return Err(unknown()),
         other => other?,
     };
     if identity.deployment_type.is_some_and(|kind| workflow.kind != kind.into()) {
         let detail = format!("its workflow is of type {}", workflow.kind.to_value());
         return Err(ApiError::at(Code::InvalidValue, "deployment_type", detail));
     }
-    let now = clock::now();
-    Ok(deployment::Model {
-        id: Uuid::now_v7(),
-        organisation_id,
+    Ok(DeploymentDraft {
         workflow_id,
-        public_id: ids::public_id().map_err(|_| ApiError::new(Code::Internal))?,
         display_name: identity.display_name.unwrap_or_else(|| identity.api_name.clone()),
         api_name: identity.api_name,
         description: identity.description,
-        settings: serde_json::to_string(&settings).map_err(|_| ApiError::new(Code::Internal))?,
-        revision: 1,
         is_active: identity.is_active,
-        created_at: now,
-        updated_at: now,
+        settings,
     })
 }

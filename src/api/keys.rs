@@ -8,7 +8,6 @@ use millrace_entities::api_key;
 use millrace_entities::enums::Tier;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
@@ -16,9 +15,7 @@ use super::body::Body;
 use super::page::{Listing, PageQuery};
 use super::{KeyId, Nothing, ResourceId, State};
 use crate::clock;
-use crate::engine::Engine;
 use crate::error::{ApiError, ApiResult, Code};
-use crate::ids::{Key, KeyKind};
 
 /// A new key.
 #[derive(Deserialize, JsonSchema)]
@@ -95,7 +92,7 @@ pub async fn create(
     }
     let owner = manager.0.organisation_id;
     let deployment = state.engine.store().deployment(owner, deployment.0).await?;
-    let (row, key) = create_key(&state.engine, deployment.id, description, expires_at).await?;
+    let (row, key) = state.engine.create_key(deployment.id, description, expires_at).await?;
     let created = KeyCreated { key: KeyAnswer::of(row), api_key: key.reveal().to_owned() };
     Ok(Answer::created(created))
 }
@@ -145,44 +142,6 @@ pub async fn revoke(
 ) -> ApiResult<Answer<Nothing>> {
     let owner = manager.0.organisation_id;
     let deployment = state.engine.store().deployment(owner, deployment.0).await?;
-    state.engine.store().revoke_api_key(deployment.id, key.0).await?;
-    state.engine.refresh(deployment.id).await?;
+    state.engine.revoke_key(deployment.id, key.0).await?;
     Ok(Answer::with_status(StatusCode::NO_CONTENT, Nothing {}))
-}
-
-/// Makes a key and brings it into force.
-///
-/// # Errors
-/// The store's.
-pub async fn create_key(
-    engine: &Engine,
-    deployment_id: Uuid,
-    description: String,
-    expires_at: Option<DateTime<Utc>>,
-) -> ApiResult<(api_key::Model, Key)> {
-    let key = Key::generate(KeyKind::Deployment).map_err(|_| ApiError::new(Code::Internal))?;
-    let row = row(&key, deployment_id, description, expires_at);
-    engine.store().create_api_key(row.clone()).await?;
-    engine.refresh(deployment_id).await?;
-    Ok((row, key))
-}
-
-/// What is stored of a key.
-pub fn row(
-    key: &Key,
-    deployment_id: Uuid,
-    description: String,
-    expires_at: Option<DateTime<Utc>>,
-) -> api_key::Model {
-    api_key::Model {
-        id: Uuid::now_v7(),
-        deployment_id,
-        hash: key.hash().0.to_vec(),
-        prefix: key.prefix(),
-        last_four: key.last_four(),
-        description,
-        is_active: true,
-        expires_at,
-        created_at: clock::now(),
-    }
 }

@@ -3,17 +3,17 @@
 pub mod answer;
 pub mod auth;
 mod body;
-pub mod deployments;
+mod deployments;
 pub mod envelope;
 mod executions;
 mod health;
 mod intake;
-pub mod keys;
-pub mod organisations;
+mod keys;
+mod organisations;
 mod page;
 pub mod slashes;
 mod unstract;
-pub mod workflows;
+mod workflows;
 
 use std::future::{Ready, ready};
 use std::sync::Arc;

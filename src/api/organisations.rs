@@ -2,20 +2,16 @@
 
 use actix_web::web::{Data, Query};
 use apistos::api_operation;
-use millrace_entities::enums::Tier;
-use millrace_entities::{organisation, platform_key};
+use millrace_entities::organisation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::State;
 use super::answer::{Answer, Answers, time};
 use super::auth::Operator;
 use super::body::Body;
 use super::page::{Listing, PageQuery};
-use crate::clock;
 use crate::error::{ApiError, ApiResult, Code};
-use crate::ids::{Key, KeyKind};
 
 /// A new organisation.
 #[derive(Deserialize, JsonSchema)]
@@ -65,8 +61,7 @@ pub async fn create(
         return Err(ApiError::at(Code::InvalidValue, "org_id", detail));
     }
     let name = name.unwrap_or_else(|| org_id.clone());
-    let created = create_organisation(&state.engine, org_id, name).await?;
-    let (row, key) = created;
+    let (row, key) = state.engine.create_organisation(org_id, name).await?;
     Ok(Answer::created(OrganisationCreated {
         org_id: row.slug,
         name: row.name,
@@ -90,41 +85,6 @@ pub async fn list(
         created_at: time(row.created_at),
     };
     Ok(Answer::ok(Listing::new(page, found, shown)))
-}
-
-/// Makes an organisation and its first platform key, and brings the key into
-/// force.
-///
-/// # Errors
-/// `name_taken`.
-pub async fn create_organisation(
-    engine: &crate::engine::Engine,
-    slug: String,
-    name: String,
-) -> ApiResult<(organisation::Model, Key)> {
-    let key = Key::generate(KeyKind::Platform).map_err(|_| ApiError::new(Code::Internal))?;
-    let now = clock::now();
-    let row = organisation::Model { id: Uuid::now_v7(), slug, name, created_at: now };
-    let stored = platform_key(&key, row.id, "first key");
-    engine.store().create_organisation(row.clone(), stored.clone()).await?;
-    engine.put_manager(stored, row.clone()).await?;
-    Ok((row, key))
-}
-
-/// What is stored of a platform key with full access.
-pub fn platform_key(key: &Key, organisation_id: Uuid, name: &str) -> platform_key::Model {
-    platform_key::Model {
-        id: Uuid::now_v7(),
-        organisation_id,
-        hash: key.hash().0.to_vec(),
-        prefix: key.prefix(),
-        last_four: key.last_four(),
-        name: name.to_owned(),
-        tier: Tier::FullAccess,
-        is_active: true,
-        expires_at: None,
-        created_at: clock::now(),
-    }
 }
 
 /// RFC 1123 section 2.1: a label of letters, digits and inner hyphens.

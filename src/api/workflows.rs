@@ -9,15 +9,14 @@ use schemars::JsonSchema;
 use sea_orm::ActiveEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, typed};
 use super::page::{Listing, PageQuery};
 use super::{IfMatch, Nothing, ResourceId, State};
-use crate::clock;
-use crate::engine::plan::{Plan, StepDefinition};
+use crate::engine::manage::{WorkflowDraft, check_steps};
+use crate::engine::plan::StepDefinition;
 use crate::error::{ApiError, ApiResult, Code};
 
 /// Characters of a name.
@@ -38,6 +37,21 @@ pub struct WorkflowWrite {
     /// The steps, in the order in which they run.
     #[schemars(with = "Vec<StepWrite>")]
     pub steps: Vec<StepDefinition>,
+}
+
+impl WorkflowWrite {
+    fn draft(self) -> ApiResult<WorkflowDraft> {
+        if self.name.is_empty() || self.name.chars().count() > MAX_NAME {
+            let detail = format!("1 to {MAX_NAME} characters");
+            return Err(ApiError::at(Code::InvalidValue, "name", detail));
+        }
+        Ok(WorkflowDraft {
+            name: self.name,
+            kind: self.kind.into(),
+            description: self.description,
+            steps: self.steps,
+        })
+    }
 }
 
 /// A step as a workflow writes it.
@@ -133,8 +147,8 @@ pub async fn create(
     manager: OrganisationManager,
     body: Body<WorkflowWrite>,
 ) -> ApiResult<Answer<WorkflowAnswer>> {
-    let row = checked(body.0, manager.0.organisation_id, Uuid::now_v7(), 1).await?;
-    state.engine.store().create_workflow(row.clone()).await?;
+    let draft = body.0.draft()?;
+    let row = state.engine.create_workflow(manager.0.organisation_id, draft).await?;
     Ok(shown(StatusCode::CREATED, row))
 }
 
@@ -233,59 +247,10 @@ async fn change(
     current: workflow::Model,
     write: WorkflowWrite,
 ) -> ApiResult<Answer<WorkflowAnswer>> {
-    let expected = current.revision;
     if current.kind != write.kind.into() {
         let detail = "the type of a workflow cannot change; make a new workflow";
         return Err(ApiError::at(Code::InvalidValue, "type", detail));
     }
-    let mut row = checked(write, current.organisation_id, current.id, expected + 1).await?;
-    row.created_at = current.created_at;
-    let served = state.engine.store().replace_workflow(row.clone(), expected).await?;
-    for deployment_id in served {
-        state.engine.refresh(deployment_id).await?;
-    }
+    let row = state.engine.replace_workflow(current, write.draft()?).await?;
     Ok(shown(StatusCode::OK, row))
-}
-
-/// A row of a workflow that can be used.
-///
-/// # Errors
-/// `invalid_value` or `invalid_workflow` with the place.
-pub async fn checked(
-    write: WorkflowWrite,
-    organisation_id: Uuid,
-    id: Uuid,
-    revision: i32,
-) -> ApiResult<workflow::Model> {
-    if write.name.is_empty() || write.name.chars().count() > MAX_NAME {
-        let detail = format!("1 to {MAX_NAME} characters");
-        return Err(ApiError::at(Code::InvalidValue, "name", detail));
-    }
-    let steps = serde_json::to_string(&write.steps).map_err(|_| ApiError::new(Code::Internal))?;
-    check_steps(write.steps).await?;
-    let now = clock::now();
-    Ok(workflow::Model {
-        id,
-        organisation_id,
-        name: write.name,
-        kind: write.kind.into(),
-        description: write.description,
-        steps,
-        revision,
-        created_at: now,
-        updated_at: now,
-    })
-}
-
-/// Patterns and schemas are compiled to be checked: not on a thread that
-/// serves requests.
-async fn check_steps(steps: Vec<StepDefinition>) -> ApiResult<()> {
-    let compiled = tokio::task::spawn_blocking(move || Plan::compile(&steps).map(drop)).await;
-    let faults = match compiled {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(faults)) => faults,
-        Err(_) => return Err(ApiError::new(Code::Internal)),
-    };
-    let faults = faults.into_iter().map(|(place, detail)| (Some(place), detail));
-    Err(ApiError::all(Code::InvalidWorkflow, faults))
 }

@@ -2,6 +2,7 @@
 
 pub mod hash;
 pub mod store;
+pub mod text;
 
 pub use hash::Hash;
 pub use store::{DocumentStore, StoreError, Upload};

@@ -11,6 +11,7 @@ mod execution;
 pub mod lifecycle;
 pub mod limiter;
 pub mod live;
+pub mod manage;
 pub mod plan;
 pub mod recovery;
 pub mod registry;

@@ -1,15 +1,25 @@
 //! Child processes for code that hostile input can crash, hang or bloat.
 //!
 //! The server starts its own binary with the hidden argument `sandbox-worker`.
-//! A [`Job`] and a payload go in over standard input, an answer comes back
-//! over standard output. Workers are reused, limited in memory, and killed
-//! when they overrun their time or die.
+//! A [`Job`] and a payload go to it over a socket that is its standard input,
+//! and the answer comes back over the same socket, so that nothing a parser
+//! prints can be taken for an answer. Workers are reused, limited in memory,
+//! and killed when they overrun their time or die.
 
+mod pool;
+mod protocol;
+pub mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio_util::sync::CancellationToken;
+use serde::{Deserialize, Serialize};
+
+pub use pool::Sandbox;
 
 /// A piece of work that runs in a child process.
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
@@ -27,12 +37,19 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
 }
 
 /// A failure that the work itself reports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
     /// A stable name, such as `unsupported_document`.
     pub code: String,
     /// What happened, without document content.
     pub detail: String,
+}
+
+impl JobError {
+    /// A failure of that code; `detail` is for the caller to read.
+    pub fn new(code: &str, detail: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), detail: detail.into() }
+    }
 }
 
 /// Why a call gave no output.
@@ -55,35 +72,25 @@ pub enum SandboxError {
     Unavailable,
 }
 
-/// The pool of workers.
-#[derive(Debug, Clone)]
-pub struct Sandbox {}
-
-impl Sandbox {
-    /// Runs `job` on `payload` in a worker, for at most `limit`.
-    ///
-    /// # Errors
-    /// See [`SandboxError`]; after every error but `Job` the worker is gone
-    /// and the next call gets a new one.
-    pub async fn call<J: Job>(
-        &self,
-        _job: J,
-        _payload: bytes::Bytes,
-        _limit: Duration,
-        _cancel: &CancellationToken,
-    ) -> Result<J::Output, SandboxError> {
-        Err(SandboxError::Unavailable)
-    }
+/// Settings of the pool of workers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxConfig {
+    /// The program started as a worker; the running binary itself if unset.
+    pub program: Option<PathBuf>,
+    /// Workers alive at once, at least 1. Calls beyond wait for one; how many
+    /// may wait is the business of admission.
+    pub workers: usize,
+    /// Address space of one worker in MiB, of which 256 are its stack; at
+    /// least 320. Not enforced where the system has no such limit (macOS).
+    pub memory_mib: u64,
+    /// Jobs after which a worker is replaced by a fresh one, so that what a
+    /// parser leaks stays small.
+    pub max_jobs_per_worker: u32,
 }
 
-/// `[sandbox]`
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SandboxConfig {
-    /// x
-    pub workers: usize,
-    /// x
-    pub memory_mib: u64,
-    /// x
-    pub max_jobs_per_worker: u32,
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self { program: None, workers: 2, memory_mib: 1024, max_jobs_per_worker: 200 }
+    }
 }

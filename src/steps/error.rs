@@ -66,6 +66,43 @@ impl StepError {
     }
 }
 
+/// The codes with which a sandboxed job may fail; any other is a
+/// `parser_crashed`.
+const JOB_CODES: [&str; 5] = [
+    "document_encrypted",
+    "document_has_no_text",
+    "document_malformed",
+    "result_too_large",
+    "unsupported_document",
+];
+
+impl From<SandboxError> for StepError {
+    fn from(error: SandboxError) -> Self {
+        match error {
+            SandboxError::Job(job) => match JOB_CODES.iter().find(|code| **code == job.code) {
+                Some(code) => Self::permanent(code, job.detail),
+                None => Self::permanent("parser_crashed", "the document could not be parsed"),
+            },
+            SandboxError::Crashed => Self::permanent(
+                "parser_crashed",
+                "the parser crashed or ran out of memory on this document; save it anew or \
+                 split it",
+            ),
+            SandboxError::TimedOut(limit) => Self::permanent(
+                "parser_timed_out",
+                format!(
+                    "the document was not parsed within {} s; raise `timeout_seconds` or split it",
+                    limit.as_secs()
+                ),
+            ),
+            SandboxError::Cancelled => Self::cancelled(),
+            SandboxError::Unavailable => {
+                Self::transient("sandbox_unavailable", "no parser could be started; try again")
+            }
+        }
+    }
+}
+
 /// A parameter that cannot be used: the place below `with`, and the cure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamError {

@@ -6,6 +6,7 @@
 pub mod context;
 pub mod error;
 pub mod extract_fields;
+pub mod extract_text;
 pub mod jq;
 pub mod load_sql;
 pub mod registry;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::extract_fields::ExtractFields;
+use super::extract_text::ExtractTextStep;
 use super::jq::Jq;
 use super::load_sql::LoadSql;
 use super::template::Template;
@@ -25,6 +26,7 @@ pub struct Kind {
 /// line here.
 pub const KINDS: &[Kind] = &[
     kind::<ExtractFields>(),
+    kind::<ExtractTextStep>(),
     kind::<Jq>(),
     kind::<LoadSql>(),
     kind::<Template>(),

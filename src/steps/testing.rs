@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{ParamError, Services, Step, StepContext, StepScope};
 use crate::connections::{Connection, Connections};
 use crate::documents::DocumentStore;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::sql_pools::SqlPools;
 
 /// The organisation of every test context.
@@ -36,7 +36,7 @@ pub fn context_with(
     let memory = opendal::Operator::new(opendal::services::Memory::default()).unwrap();
     let services = Services {
         documents: DocumentStore::new(memory),
-        sandbox: Sandbox {},
+        sandbox: Sandbox::new(SandboxConfig::default()),
         connections: Connections::new(connections),
         sql: SqlPools::default(),
     };

@@ -9,6 +9,7 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
+mod corpus_text;
 mod demo;
 mod dependencies;
 mod fields;

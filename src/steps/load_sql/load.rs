@@ -135,7 +135,7 @@ impl Load {
                         invalid(format!("row {index}, column `{name}`: expected {expected}"))
                     })
                 });
-                Ok(Row { index, cells: cells.collect::<Result<_, _>>()? })
+                Ok::<_, StepError>(Row { index, cells: cells.collect::<Result<_, _>>()? })
             });
             Ok(last_of_each_key(rows.collect::<Result<_, _>>()?, &key))
         })
