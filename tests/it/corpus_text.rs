@@ -8,7 +8,7 @@ use millrace::documents::text::{ExtractText, Options, Output, Text};
 use millrace::sandbox::{Sandbox, SandboxConfig, SandboxError};
 use tokio_util::sync::CancellationToken;
 
-/// What the brief of every step is: no document takes longer.
+/// The default time limit of the step: no document may take longer.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Words that a reader sees in the documents, by file name.

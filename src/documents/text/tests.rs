@@ -27,11 +27,14 @@ fn zip(files: &[(&str, &str)]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// A PDF of one page whose content stream is `content`, without a
+const FORM_FIELD: &str = "<< /FT /Tx /T (customer) /V (Ada Lovelace) /Subtype /Widget \
+    /Rect [50 50 250 70] /P 3 0 R >>";
+
+/// A PDF of one page with a form, whose content stream is `content`, without a
 /// cross-reference table: readers rebuild it.
 fn pdf(content: &str) -> Vec<u8> {
     let objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        "<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [6 0 R] >> >>".to_owned(),
         "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
         "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R \
          /Resources << /Font << /F1 5 0 R >> >> >>"
@@ -39,12 +42,13 @@ fn pdf(content: &str) -> Vec<u8> {
         format!("<< /Length {} >>\nstream\n{content}\nendstream", content.len()),
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
             .to_owned(),
+        FORM_FIELD.to_owned(),
     ];
     let mut pdf = "%PDF-1.4\n".to_owned();
     for (index, object) in objects.iter().enumerate() {
         pdf.push_str(&format!("{} 0 obj\n{object}\nendobj\n", index + 1));
     }
-    pdf.push_str("trailer << /Root 1 0 R /Size 6 >>\n%%EOF\n");
+    pdf.push_str("trailer << /Root 1 0 R /Size 7 >>\n%%EOF\n");
     pdf.into_bytes()
 }
 
@@ -64,7 +68,7 @@ fn a_line_of_a_pdf_stays_a_line_in_its_layout() {
         TJ 350 0 Td (9.00) Tj ET q 1 0 0 1 50 676 cm BT /F1 10 Tf (Sum) Tj 0 1 -1 0 500 0 Tm \
         (turned) Tj ET Q";
     let options = Options { output: Output::Layout, ..Options::default() };
-    let text = extract(&pdf(content), &options).unwrap().text;
+    let text = extract(&pdf(content), &options).unwrap().text.replace("customer: Ada Lovelace", "");
     let lines: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     let expected: [&[&str]; 5] = [&["Tea", "12.50"], &["Milk", "9.00"], &["Sum"], &[], &["turned"]];
     assert_eq!(lines, expected);
@@ -73,8 +77,18 @@ fn a_line_of_a_pdf_stays_a_line_in_its_layout() {
 }
 
 #[test]
+fn the_values_of_a_form_are_part_of_the_text_in_every_output() {
+    for output in [Output::Markdown, Output::Plain, Output::Layout] {
+        let options = Options { output, ..Options::default() };
+        let text = extract(&pdf("BT /F1 12 Tf 72 700 Td (Form) Tj ET"), &options).unwrap().text;
+        assert!(text.contains("customer: Ada Lovelace"), "{output:?}: {text}");
+    }
+}
+
+#[test]
 fn a_pdf_without_text_is_an_error_that_names_ocr() {
-    let error = extract(&pdf("0 0 100 100 re f"), &Options::default()).unwrap_err();
+    let scan = String::from_utf8(pdf("0 0 100 100 re f")).unwrap().replace("Ada Lovelace", "");
+    let error = extract(scan.as_bytes(), &Options::default()).unwrap_err();
     assert_eq!(error.code, "document_has_no_text");
     assert!(error.detail.contains("OCR"));
 }

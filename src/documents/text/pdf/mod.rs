@@ -4,7 +4,8 @@
 mod content;
 mod layout;
 
-use std::panic::catch_unwind;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use unpdf::parser::backend::{PdfBackend, RawBackend};
 use unpdf::render::{RenderOptions, to_markdown, to_text};
@@ -14,26 +15,52 @@ use super::{Output, Page, Text, failure};
 use crate::sandbox::JobError;
 
 pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
-    let parsed = unpdf::parse_bytes_with_options(bytes, ParseOptions::new().sequential());
-    let (mut pages, lossy) = match parsed {
-        Ok(mut document) => {
-            let lossy = is_lossy(&document);
-            (pages(&mut document, output), lossy)
-        }
-        Err(Error::Encrypted | Error::InvalidPassword) => return Err(failure::encrypted()),
-        Err(_) => (Vec::new(), true),
+    let mut reading = match contained(|| first_reading(bytes, output)) {
+        Some(Ok(reading)) => reading,
+        Some(Err(Error::Encrypted | Error::InvalidPassword)) => return Err(failure::encrypted()),
+        Some(Err(_)) | None => Reading { lossy: true, ..Reading::default() },
     };
+    let pages = &mut reading.pages;
     if output == Output::Layout {
-        lay_out(&mut pages, bytes);
+        lay_out(pages, &contained(|| layouts(bytes)).unwrap_or_default());
     }
-    if lossy || letters(&pages) == 0 {
-        complete(&mut pages, second_reading(bytes));
+    if reading.lossy || letters(pages) == 0 {
+        let second = contained(|| pdf_extract::extract_text_from_mem_by_pages(bytes));
+        complete(pages, second.and_then(Result::ok).unwrap_or_default());
     }
-    match (pages.is_empty(), letters(&pages)) {
-        (true, _) => Err(failure::malformed("PDF")),
-        (false, 0) => Err(failure::no_text()),
-        _ => Ok(Text::of_pages(pages)),
+    match pages.last_mut() {
+        Some(last) => last.text.push_str(&reading.form),
+        None => return Err(failure::malformed("PDF")),
     }
+    match letters(pages) {
+        0 => Err(failure::no_text()),
+        _ => Ok(Text::of_pages(reading.pages)),
+    }
+}
+
+/// What unpdf reads.
+#[derive(Default)]
+struct Reading {
+    pages: Vec<Page>,
+    /// The values that were filled into the document's form.
+    form: String,
+    /// Whether there was text that it could not read.
+    lossy: bool,
+}
+
+fn first_reading(bytes: &[u8], output: Output) -> unpdf::Result<Reading> {
+    let options = ParseOptions::new().sequential();
+    let mut document = unpdf::parse_bytes_with_options(bytes, options)?;
+    // unpdf would write all of the form after each page.
+    let form = form_values(&std::mem::take(&mut document.form_fields));
+    let lossy = is_lossy(&document);
+    Ok(Reading { pages: pages(document, output), form, lossy })
+}
+
+/// Runs a parser; none if it panics, as some do on damaged files.
+fn contained<T>(read: impl FnOnce() -> T) -> Option<T> {
+    // What a parser leaves half-done is dropped with it.
+    catch_unwind(AssertUnwindSafe(read)).ok()
 }
 
 /// Whether unpdf says that the document held text which it could not read.
@@ -45,9 +72,7 @@ fn is_lossy(document: &Document) -> bool {
         || document.pages.iter().any(|page| page.undecoded_text_codes > 0)
 }
 
-fn pages(document: &mut Document, output: Output) -> Vec<Page> {
-    // unpdf would write all of the form after each page.
-    let form = std::mem::take(&mut document.form_fields);
+fn pages(mut document: Document, output: Output) -> Vec<Page> {
     let options = RenderOptions { escape_special_chars: false, ..RenderOptions::default() };
     let mut pages = Vec::new();
     // Rendering looks at every page it is given, so each is given alone.
@@ -55,34 +80,16 @@ fn pages(document: &mut Document, output: Output) -> Vec<Page> {
         let number = page.number as usize;
         document.pages = vec![page];
         let text = match output {
-            Output::Markdown => to_markdown(document, &options),
+            Output::Markdown => to_markdown(&document, &options),
             Output::Plain | Output::Layout => {
-                to_text(document, &options.clone().with_standard_cleanup())
+                to_text(&document, &options.clone().with_standard_cleanup())
             }
         };
         pages.push(Page { number, title: None, text: text.unwrap_or_default() });
     }
-    if let Some(last) = pages.last_mut() {
-        last.text.push_str(&form_values(&form));
-    }
     pages
 }
 
-/// Replaces each page by its layout, unless that misses text: it follows
-/// neither patterns nor annotations.
-fn lay_out(pages: &mut [Page], bytes: &[u8]) {
-    let Ok(backend) = RawBackend::load_bytes(bytes) else { return };
-    let ids = backend.pages();
-    for page in pages {
-        let id = u32::try_from(page.number).ok().and_then(|number| ids.get(&number));
-        let text = id.map(|&id| layout::render(content::runs(&backend, id))).unwrap_or_default();
-        if count(&text) * 10 >= count(&page.text) * 9 {
-            page.text = text;
-        }
-    }
-}
-
-/// The values that were filled into the document's form.
 fn form_values(form: &[FormField]) -> String {
     let filled = form.iter().filter(|field| field.value.is_some());
     let values = filled.map(|field| (&field.name, field.display_value()));
@@ -90,11 +97,22 @@ fn form_values(form: &[FormField]) -> String {
     lines.map(|(name, value)| format!("\n{name}: {value}")).collect()
 }
 
-/// The pages as pdf-extract reads them; none if it fails, which it may do by
-/// a panic.
-fn second_reading(bytes: &[u8]) -> Vec<String> {
-    let read = catch_unwind(|| pdf_extract::extract_text_from_mem_by_pages(bytes));
-    read.ok().and_then(Result::ok).unwrap_or_default()
+/// The layout of each page by its number.
+fn layouts(bytes: &[u8]) -> BTreeMap<u32, String> {
+    let Ok(backend) = RawBackend::load_bytes(bytes) else { return BTreeMap::new() };
+    let pages = backend.pages().into_iter();
+    pages.map(|(number, id)| (number, layout::render(content::runs(&backend, id)))).collect()
+}
+
+/// Replaces each page by its layout, unless that misses text: it follows
+/// neither patterns nor annotations.
+fn lay_out(pages: &mut [Page], layouts: &BTreeMap<u32, String>) {
+    for page in pages {
+        let layout = u32::try_from(page.number).ok().and_then(|number| layouts.get(&number));
+        if let Some(layout) = layout.filter(|text| count(text) * 10 >= count(&page.text) * 9) {
+            page.text.clone_from(layout);
+        }
+    }
 }
 
 /// Replaces each page by its second reading where that has clearly more
