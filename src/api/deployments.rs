@@ -173,7 +173,6 @@ impl DeploymentAnswer {
 }
 
 /// Create a deployment
-///
 /// With its first key, shown this once. When the answer is there, the deployment serves.
 #[api_operation(tag = "deployments", operation_id = "create_deployment")]
 pub async fn create(
@@ -216,7 +215,6 @@ pub async fn get(
 }
 
 /// Replace a deployment
-///
 /// Makes a new revision; executions in flight keep theirs.
 #[api_operation(tag = "deployments", operation_id = "replace_deployment")]
 pub async fn replace(
@@ -232,7 +230,6 @@ pub async fn replace(
 }
 
 /// Change a deployment
-///
 /// A JSON merge patch (RFC 7396) of its fields. It holds for the next request.
 #[api_operation(tag = "deployments", operation_id = "change_deployment")]
 pub async fn patch(
@@ -258,7 +255,6 @@ pub async fn patch(
 }
 
 /// Delete a deployment
-///
 /// Its keys open nothing from now on. What it had accepted still ends.
 #[api_operation(tag = "deployments", operation_id = "delete_deployment")]
 pub async fn delete(

@@ -1,6 +1,7 @@
 //! Around every request: an id, one shape of refusal, containment of panics,
 //! one log line.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse};
+use actix_web::{Error, HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
@@ -21,35 +22,70 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// path may carry a key.
 ///
 /// # Errors
-/// None: every error has become an answer.
+/// Refusals that no response was made for; the framework makes it from them.
 pub async fn envelope<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let began = Instant::now();
     let id = request_id(&request);
-    let http = request.request().clone();
+    let method = request.method().clone();
+    // The request cannot be kept for an answer: routing needs it alone.
     let called = AssertUnwindSafe(next.call(request)).catch_unwind().await;
-    let mut response = match called {
-        Ok(Ok(response)) => settle(response.map_into_boxed_body(), &id),
-        Ok(Err(error)) => ServiceResponse::new(http, refusal_of(&error).respond(&id)),
+    let answered = match called {
+        Ok(Ok(response)) => Ok(settle(response.map_into_boxed_body(), &id)),
+        Ok(Err(error)) => Err(refusal_of(&error)),
         Err(_) => {
             tracing::error!(request_id = id, "a handler panicked");
-            ServiceResponse::new(http, ApiError::new(Code::Internal).respond(&id))
+            Err(ApiError::new(Code::Internal))
         }
     };
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    let (route, status) = match &answered {
+        Ok(response) => (response.request().match_pattern(), response.status()),
+        Err(refusal) => (None, refusal.code().status()),
+    };
     tracing::info!(
         request_id = id,
-        method = %response.request().method(),
-        route = response.request().match_pattern().as_deref().unwrap_or("none"),
-        status = response.status().as_u16(),
+        %method,
+        route = route.as_deref().unwrap_or("none"),
+        status = status.as_u16(),
         millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         "request"
     );
+    let mut response = answered.map_err(|refusal| Identified { refusal, id: id.clone() })?;
+    stamp(response.response_mut(), &id);
     Ok(response)
+}
+
+/// A refusal without a response to put it in: the framework makes one.
+#[derive(Debug)]
+struct Identified {
+    refusal: ApiError,
+    id: String,
+}
+
+impl fmt::Display for Identified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.refusal.fmt(f)
+    }
+}
+
+impl ResponseError for Identified {
+    fn status_code(&self) -> StatusCode {
+        self.refusal.code().status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = self.refusal.respond(&self.id);
+        stamp(&mut response, &self.id);
+        response
+    }
+}
+
+fn stamp<B>(response: &mut HttpResponse<B>, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
 }
 
 /// The caller's id if it is fit to be logged and echoed, else a new one.

@@ -140,7 +140,6 @@ pub struct WaitQuery {
 }
 
 /// Submit
-///
 /// Stores the submission and runs the deployment's workflow on it. It answers when the submission is durable.
 #[api_operation(tag = "executions", operation_id = "submit")]
 pub async fn submit(
@@ -163,7 +162,6 @@ pub async fn submit(
 }
 
 /// Status
-///
 /// Where an execution stands, from memory while it runs.
 #[api_operation(tag = "executions", operation_id = "status")]
 pub async fn status(
@@ -186,11 +184,10 @@ pub async fn status(
             progress = state.engine.wait(entry, id.0, limit, changed).await?;
         }
     }
-    Ok(Answer::ok(status_answer(&state, entry, id.0, progress)))
+    Ok(Answer::ok(status_answer(&state, entry, id.0, &progress)))
 }
 
 /// Result
-///
 /// The result of an execution that completed. Reading never consumes it.
 #[api_operation(tag = "executions", operation_id = "result")]
 pub async fn result(
@@ -215,7 +212,6 @@ pub async fn result(
 }
 
 /// Cancel
-///
 /// The execution becomes `STOPPED`; running steps are told and given a grace period. Asking again is the same as asking once.
 #[api_operation(tag = "executions", operation_id = "cancel")]
 pub async fn cancel(
@@ -228,7 +224,7 @@ pub async fn cancel(
         CancelError::Ended => ApiError::new(Code::AlreadyEnded),
         CancelError::Store(error) => error.into(),
     })?;
-    let body = status_answer(&state, entry, id.0, progress);
+    let body = status_answer(&state, entry, id.0, &progress);
     Ok(Answer::with_status(StatusCode::ACCEPTED, body))
 }
 
@@ -374,7 +370,7 @@ fn reasons(files: Option<&str>, progress: &Progress) -> Vec<(Option<String>, Str
     vec![(None, detail.unwrap_or_else(|| Code::ExecutionFailed.detail().to_owned()))]
 }
 
-fn status_answer(state: &State, entry: &Entry, id: Uuid, progress: Progress) -> StatusAnswer {
+fn status_answer(state: &State, entry: &Entry, id: Uuid, progress: &Progress) -> StatusAnswer {
     let urls = Urls::of(state, entry, id);
     StatusAnswer {
         execution_id: id.to_string(),

@@ -25,7 +25,6 @@ impl Answers for Health {
 }
 
 /// Live
-///
 /// Whether the process answers.
 #[api_operation(tag = "health", operation_id = "live")]
 pub async fn live() -> ApiResult<Answer<Health>> {
@@ -33,7 +32,6 @@ pub async fn live() -> ApiResult<Answer<Health>> {
 }
 
 /// Ready
-///
 /// Whether it can take work: the store answers and every deployment's actor lives.
 #[api_operation(tag = "health", operation_id = "ready")]
 pub async fn ready(state: Data<State>) -> ApiResult<Answer<Health>> {

@@ -76,7 +76,6 @@ impl KeyAnswer {
 }
 
 /// Create a key
-///
 /// The key itself is shown this once.
 #[api_operation(tag = "keys", operation_id = "create_key")]
 pub async fn create(
@@ -98,7 +97,6 @@ pub async fn create(
 }
 
 /// List keys
-///
 /// Never the keys themselves.
 #[api_operation(tag = "keys", operation_id = "list_keys")]
 pub async fn list(
@@ -115,7 +113,6 @@ pub async fn list(
 }
 
 /// Get a key
-///
 /// Never the key itself.
 #[api_operation(tag = "keys", operation_id = "get_key")]
 pub async fn get(
@@ -131,7 +128,6 @@ pub async fn get(
 }
 
 /// Revoke a key
-///
 /// It opens nothing from now on. Revoking again changes nothing.
 #[api_operation(tag = "keys", operation_id = "revoke_key")]
 pub async fn revoke(

@@ -25,7 +25,7 @@ use apistos::info::Info;
 use apistos::paths::Parameter;
 use apistos::reference_or::ReferenceOr;
 use apistos::spec::Spec;
-use apistos::web::{ServiceConfig, delete, get, patch, post, put, resource, scope};
+use apistos::web::{Scope, ServiceConfig, delete, get, patch, post, put, resource, scope};
 use apistos::{ApiComponent, Schema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,66 +50,75 @@ pub struct State {
     pub operator: blake3::Hash,
 }
 
-/// The URL table.
+/// The URL table. Resources, not single routes: a resource answers a wrong
+/// method with 405 and `Allow`.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .route("/health/live", get().to(health::live))
-        .route("/health/ready", get().to(health::ready))
+        .service(resource("/health/live").route(get().to(health::live)))
+        .service(resource("/health/ready").route(get().to(health::ready)))
         .service(
             resource("/deployment/api/{org_id}/{api_name}/")
                 .route(post().to(unstract::submit))
                 .route(get().to(unstract::status)),
         )
+        .service(resource("/deployment/{api_key}/").route(post().to(executions::submit)))
         .service(
-            scope("/deployment/{api_key}")
-                .route("/", post().to(executions::submit))
-                .route("/status/{execution_id}/", get().to(executions::status))
-                .route("/result/{execution_id}/", get().to(executions::result))
-                .route("/cancel/{execution_id}/", post().to(executions::cancel)),
+            resource("/deployment/{api_key}/status/{execution_id}/")
+                .route(get().to(executions::status)),
+        )
+        .service(
+            resource("/deployment/{api_key}/result/{execution_id}/")
+                .route(get().to(executions::result)),
+        )
+        .service(
+            resource("/deployment/{api_key}/cancel/{execution_id}/")
+                .route(post().to(executions::cancel)),
         )
         .service(
             resource("/api/v1/admin/organization/")
                 .route(post().to(organisations::create))
                 .route(get().to(organisations::list)),
         )
+        .service(management());
+}
+
+fn management() -> Scope {
+    scope("/unstract/{org_id}/api/v2")
         .service(
-            scope("/unstract/{org_id}/api/v2")
-                .service(
-                    resource("/workflow/")
-                        .route(post().to(workflows::create))
-                        .route(get().to(workflows::list)),
-                )
-                .service(
-                    resource("/workflow/{id}/")
-                        .route(get().to(workflows::get))
-                        .route(put().to(workflows::replace))
-                        .route(patch().to(workflows::patch))
-                        .route(delete().to(workflows::delete)),
-                )
-                .route("/workflow/{id}/validate/", post().to(workflows::validate))
-                .service(
-                    resource("/api-deployment/")
-                        .route(post().to(deployments::create))
-                        .route(get().to(deployments::list)),
-                )
-                .service(
-                    resource("/api-deployment/{id}/")
-                        .route(get().to(deployments::get))
-                        .route(put().to(deployments::replace))
-                        .route(patch().to(deployments::patch))
-                        .route(delete().to(deployments::delete)),
-                )
-                .service(
-                    resource("/api-deployment/{id}/key/")
-                        .route(post().to(keys::create))
-                        .route(get().to(keys::list)),
-                )
-                .service(
-                    resource("/api-deployment/{id}/key/{key_id}/")
-                        .route(get().to(keys::get))
-                        .route(delete().to(keys::revoke)),
-                ),
-        );
+            resource("/workflow/")
+                .route(post().to(workflows::create))
+                .route(get().to(workflows::list)),
+        )
+        .service(
+            resource("/workflow/{id}/")
+                .route(get().to(workflows::get))
+                .route(put().to(workflows::replace))
+                .route(patch().to(workflows::patch))
+                .route(delete().to(workflows::delete)),
+        )
+        .service(resource("/workflow/{id}/validate/").route(post().to(workflows::validate)))
+        .service(
+            resource("/api-deployment/")
+                .route(post().to(deployments::create))
+                .route(get().to(deployments::list)),
+        )
+        .service(
+            resource("/api-deployment/{id}/")
+                .route(get().to(deployments::get))
+                .route(put().to(deployments::replace))
+                .route(patch().to(deployments::patch))
+                .route(delete().to(deployments::delete)),
+        )
+        .service(
+            resource("/api-deployment/{id}/key/")
+                .route(post().to(keys::create))
+                .route(get().to(keys::list)),
+        )
+        .service(
+            resource("/api-deployment/{id}/key/{key_id}/")
+                .route(get().to(keys::get))
+                .route(delete().to(keys::revoke)),
+        )
 }
 
 /// The head of the OpenAPI document.

@@ -47,7 +47,6 @@ impl Answers for OrganisationCreated {
 }
 
 /// Create an organisation
-///
 /// With its first platform key, shown this once.
 #[api_operation(tag = "administration", operation_id = "create_organisation")]
 pub async fn create(

@@ -19,13 +19,9 @@ use crate::error::{ApiError, ApiResult, Code};
 
 /// Which execution.
 #[derive(Deserialize, JsonSchema, ApiComponent)]
-#[serde(deny_unknown_fields)]
 pub struct StatusQuery {
     /// The execution.
     execution_id: String,
-    /// Accepted for its clients' sake; the result says what was asked for at submission.
-    #[serde(default)]
-    include_metadata: Option<String>,
 }
 
 /// Unstract's form of a status.
@@ -43,7 +39,6 @@ impl Answers for UnstractStatus {
 }
 
 /// Submit (Unstract)
-///
 /// As `submit`, answered with 200 when stored.
 #[api_operation(tag = "unstract", operation_id = "unstract_submit")]
 pub async fn submit(
@@ -58,7 +53,6 @@ pub async fn submit(
 }
 
 /// Status and result (Unstract)
-///
 /// Can be read again and again.
 #[api_operation(tag = "unstract", operation_id = "unstract_status")]
 pub async fn status(

@@ -139,7 +139,6 @@ fn shown(status: StatusCode, row: workflow::Model) -> Answer<WorkflowAnswer> {
 }
 
 /// Create a workflow
-///
 /// Steps are checked: a fault names its place.
 #[api_operation(tag = "workflows", operation_id = "create_workflow")]
 pub async fn create(
@@ -176,7 +175,6 @@ pub async fn get(
 }
 
 /// Replace a workflow
-///
 /// Deployments that serve it get a new revision; executions in flight keep theirs.
 #[api_operation(tag = "workflows", operation_id = "replace_workflow")]
 pub async fn replace(
@@ -192,7 +190,6 @@ pub async fn replace(
 }
 
 /// Change a workflow
-///
 /// A JSON merge patch (RFC 7396) of its fields.
 #[api_operation(tag = "workflows", operation_id = "change_workflow")]
 pub async fn patch(
@@ -215,7 +212,6 @@ pub async fn patch(
 }
 
 /// Delete a workflow
-///
 /// Only if no deployment serves it.
 #[api_operation(tag = "workflows", operation_id = "delete_workflow")]
 pub async fn delete(
@@ -228,7 +224,6 @@ pub async fn delete(
 }
 
 /// Validate a workflow
-///
 /// Checks the stored workflow against the step kinds this server has.
 #[api_operation(tag = "workflows", operation_id = "validate_workflow")]
 pub async fn validate(

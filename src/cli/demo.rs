@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::Duration;
 use millrace_entities::enums::WorkflowKind;
 use millrace_entities::{deployment, workflow};
+use minijinja::context;
 use sea_orm::ActiveEnum;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -32,6 +33,7 @@ const DATABASE: &str = "data/demo.db";
 const DOCUMENT: &str = "data/demo/invoice.pdf";
 
 const INVOICE: &[u8] = include_bytes!("../../demo/invoice.pdf");
+const CALLS: &str = include_str!("../../demo/calls.txt");
 const FIELDS: &str = include_str!("../../demo/invoice-fields.workflow.json");
 const LINES: &str = include_str!("../../demo/invoice-lines.workflow.json");
 
@@ -78,31 +80,18 @@ pub(super) async fn declare(
         tokio::fs::create_dir_all(folder).await?;
     }
     tokio::fs::write(&document, INVOICE).await?;
-    let submit = |deployment: &deployment::Model, key: &Key| {
-        format!(
-            "curl -sS -H 'Authorization: Bearer {}' -F 'files=@{}' -F timeout=60 {base}/deployment/{}/",
-            key.reveal(),
-            document.display(),
-            deployment.public_id,
-        )
+    let target = |deployment: &deployment::Model, key: &Key| {
+        let url = format!("{base}/deployment/{}/", deployment.public_id);
+        context! { key => key.reveal(), url }
     };
-    Ok(format!(
-        "\n\
-         An invoice's fields as JSON (TASK):\n\n  {fields_call}\n\n\
-         An invoice's line items into a table (ETL):\n\n  {lines_call}\n\n  \
-         sqlite3 -header -column '{database}' 'SELECT * FROM line_items'\n\n\
-         Submit without waiting, then ask with the execution's id:\n\n  \
-         curl -sS -H 'Authorization: Bearer {key}' -F 'files=@{document}' {base}/deployment/{id}/\n  \
-         curl -sS -H 'Authorization: Bearer {key}' {base}/deployment/{id}/status/EXECUTION_ID/?wait=20\n  \
-         curl -sS -H 'Authorization: Bearer {key}' {base}/deployment/{id}/result/EXECUTION_ID/\n\n\
-         The whole API: {base}/openapi.json\n\n",
-        fields_call = submit(&fields, &fields_key),
-        lines_call = submit(&lines, &lines_key),
-        database = absolute(DATABASE)?.display(),
-        key = fields_key.reveal(),
-        document = document.display(),
-        id = fields.public_id,
-    ))
+    let values = context! {
+        base,
+        fields => target(&fields, &fields_key),
+        lines => target(&lines, &lines_key),
+        document => document.display().to_string(),
+        database => absolute(DATABASE)?.display().to_string(),
+    };
+    Ok(minijinja::Environment::new().render_str(CALLS, values)?)
 }
 
 fn absolute(path: &str) -> std::io::Result<PathBuf> {

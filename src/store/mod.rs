@@ -175,11 +175,14 @@ impl Store {
     }
 }
 
-/// The one place that begins transactions; SQLite takes its write lock at
-/// once, because a read that turns into a write fails with
-/// `SQLITE_BUSY_SNAPSHOT`.
-#[expect(clippy::disallowed_methods, reason = "called only from tasks that are never cancelled")]
-async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+/// The one place that begins transactions, to be called only in a task that is
+/// never cancelled. SQLite takes its write lock at once, because a read that
+/// turns into a write fails with `SQLITE_BUSY_SNAPSHOT`.
+///
+/// # Errors
+/// The database's.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()

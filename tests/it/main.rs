@@ -10,7 +10,6 @@
 )]
 
 mod corpus_text;
-mod demo;
 mod dependencies;
-mod fields;
-mod invoices;
+mod life;
+mod support;

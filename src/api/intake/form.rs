@@ -23,8 +23,7 @@ const MAX_FIELDS: usize = 64;
 #[expect(dead_code, reason = "documents the form; the form itself is read as a stream")]
 pub(super) struct FormSubmission {
     /// The documents; the field may be repeated.
-    #[schemars(schema_with = "file_list")]
-    files: Option<Vec<String>>,
+    files: Option<Vec<Binary>>,
     /// What the workflow works on besides documents: JSON text.
     input_data: Option<String>,
     /// Values for the workflow's steps: JSON text of an object.
@@ -43,16 +42,26 @@ pub(super) struct FormSubmission {
     tags: Option<String>,
 }
 
-fn file_list(_: &mut SchemaGenerator) -> Schema {
-    let file = SchemaObject {
-        instance_type: Some(InstanceType::String.into()),
-        format: Some("binary".into()),
-        ..SchemaObject::default()
-    };
-    let mut list =
-        SchemaObject { instance_type: Some(InstanceType::Array.into()), ..SchemaObject::default() };
-    list.array().items = Some(Schema::Object(file).into());
-    Schema::Object(list)
+/// The bytes of a document.
+#[derive(Deserialize)]
+struct Binary;
+
+impl JsonSchema for Binary {
+    fn schema_name() -> String {
+        "Binary".into()
+    }
+
+    fn is_referenceable() -> bool {
+        false
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Schema::Object(SchemaObject {
+            instance_type: Some(InstanceType::String.into()),
+            format: Some("binary".into()),
+            ..SchemaObject::default()
+        })
+    }
 }
 
 pub(super) async fn read(

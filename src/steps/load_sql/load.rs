@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, InsertStatement, OnConflict, Query};
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -168,15 +165,10 @@ impl Load {
     }
 }
 
-/// Begins the one kind of transaction that loads use: on SQLite it takes the
-/// writer's place at once, because a reader that becomes a writer can fail.
+/// Begins a transaction with the time limits of a load.
 async fn begin(pool: &DatabaseConnection) -> Result<DatabaseTransaction, StepError> {
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
     let failed = |error| translate(&error, "beginning");
-    let transaction = pool.begin_with_options(options).await.map_err(failed)?;
+    let transaction = crate::store::begin(pool).await.map_err(failed)?;
     if pool.get_database_backend() == DbBackend::Postgres {
         transaction.execute_unprepared(POSTGRES_LIMITS).await.map_err(failed)?;
     }
