@@ -39,6 +39,10 @@ pub struct Model {
     pub documents_total: i32,
     /// Number of documents that failed; known at the end.
     pub documents_failed: i32,
+    /// Steps over all documents; known at the end.
+    pub steps_total: i32,
+    /// Steps that ended; known at the end.
+    pub steps_done: i32,
     /// Why it failed, as JSON.
     #[sea_orm(column_type = "Text", nullable)]
     pub error: Option<String>,

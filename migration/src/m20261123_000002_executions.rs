@@ -67,6 +67,8 @@ fn executions() -> TableCreateStatement {
         .col(text("documents"))
         .col(integer("documents_total"))
         .col(integer("documents_failed"))
+        .col(integer("steps_total"))
+        .col(integer("steps_done"))
         .col(text_null("error"))
         .col(text_null("result"))
         .col(string_len_null("result_hash", 64))

@@ -151,7 +151,9 @@ async fn end(context: &Context, revision: &Revision, live: &Live, claim: Claim, 
     let expires_at = ttl.map(|ttl| ended_at + ttl);
     let ending = Ending {
         status,
-        documents_failed: i32::try_from(outcome.documents_failed).unwrap_or(i32::MAX),
+        documents_failed: count(outcome.documents_failed),
+        steps_total: count(live.progress.borrow().steps_total),
+        steps_done: count(live.progress.borrow().steps_done),
         error: outcome.error.as_ref().map(ToString::to_string),
         result: outcome.result,
         result_hash: outcome.result_hash,
@@ -173,6 +175,10 @@ async fn end(context: &Context, revision: &Revision, live: &Live, claim: Claim, 
         documents_failed = outcome.documents_failed,
         "execution ended"
     );
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// Writes the end down, for as long as it takes, and returns the status that

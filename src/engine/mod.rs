@@ -229,6 +229,8 @@ impl Engine {
             documents: serde_json::to_string(documents).map_err(refused)?,
             documents_total: i32::try_from(documents.len()).unwrap_or(i32::MAX),
             documents_failed: 0,
+            steps_total: 0,
+            steps_done: 0,
             error: None,
             result: None,
             result_hash: None,

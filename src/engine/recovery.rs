@@ -143,6 +143,8 @@ async fn fail(context: &Context, row: &execution::Model, code: &str, detail: &st
     let ending = Ending {
         status,
         documents_failed: row.documents_total,
+        steps_total: row.steps_total,
+        steps_done: row.steps_done,
         error: Some(json!({"code": code, "detail": detail}).to_string()),
         result: None,
         result_hash: None,

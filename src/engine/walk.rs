@@ -204,6 +204,7 @@ impl Walk {
             services: Arc::clone(&job.context.services),
             cancel: job.cancel.clone(),
         };
+        fail::fail_point!("step-run");
         let started_at = clock::now();
         let output = tokio::select! {
             output = planned.step.run(&context) => output,

@@ -36,6 +36,10 @@ pub struct Ending {
     pub status: Status,
     /// Number of documents that failed.
     pub documents_failed: i32,
+    /// Steps over all documents.
+    pub steps_total: i32,
+    /// Steps that ended.
+    pub steps_done: i32,
     /// Why it failed, as JSON.
     pub error: Option<String>,
     /// The result, as JSON, if it is small.

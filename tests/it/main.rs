@@ -9,7 +9,13 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
+mod cancel;
+mod committer;
 mod corpus_text;
+mod crash;
 mod dependencies;
 mod life;
+mod load;
+mod store;
+mod supervision;
 mod support;

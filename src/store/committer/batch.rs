@@ -127,7 +127,7 @@ async fn insert_accepted(
     transaction: &DatabaseTransaction,
     rows: Vec<execution::Model>,
 ) -> Result<(), StoreError> {
-    for chunk in chunks(rows, 21) {
+    for chunk in chunks(rows, 23) {
         let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
         execution::Entity::insert_many(rows)
             .on_conflict(OnConflict::column(execution::Column::Id).do_nothing().to_owned())
@@ -214,12 +214,14 @@ fn ending_values(id: Uuid, ending: &Ending) -> ValueTuple {
         ending.started_at.into(),
         ending.ended_at.into(),
         ending.expires_at.into(),
+        ending.steps_total.into(),
+        ending.steps_done.into(),
     ])
 }
 
 async fn end(transaction: &DatabaseTransaction, rows: Vec<ValueTuple>) -> Result<(), StoreError> {
     use execution::Column;
-    for rows in chunks(rows, 9) {
+    for rows in chunks(rows, 11) {
         let mut update = update_from(rows);
         update
             .value(Column::Status, given("column2"))
@@ -229,7 +231,9 @@ async fn end(transaction: &DatabaseTransaction, rows: Vec<ValueTuple>) -> Result
             .value(Column::ResultHash, given("column6"))
             .value(Column::StartedAt, first_start("column7"))
             .value(Column::EndedAt, given("column8"))
-            .value(Column::ExpiresAt, given("column9"));
+            .value(Column::ExpiresAt, given("column9"))
+            .value(Column::StepsTotal, given("column10"))
+            .value(Column::StepsDone, given("column11"));
         transaction.execute(&update).await?;
     }
     Ok(())

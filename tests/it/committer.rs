@@ -1,0 +1,239 @@
+//! The committer: shared commits, and writes that only an owner may do.
+
+use futures_util::future::join_all;
+use millrace::clock;
+use millrace::store::Store;
+use millrace::store::committer::{
+    Claim, CommitError, Committer, Ending, ExecutionRow, StepRow, Write,
+};
+use millrace_entities::enums::Status;
+use sea_orm::sqlx::{self, Connection};
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use crate::support::{Database, on_each_database};
+
+async fn open(database: &Database) -> (Store, Committer) {
+    let store = Store::open(&database.config(""), Handle::current()).await.unwrap();
+    let committer = Committer::start(&store, 1, 512, 8192);
+    (store, committer)
+}
+
+fn row(owner: Uuid) -> ExecutionRow {
+    ExecutionRow {
+        id: Uuid::now_v7(),
+        organisation_id: Uuid::nil(),
+        deployment_id: Uuid::nil(),
+        revision: 1,
+        key_id: None,
+        status: Status::Pending,
+        owner: Some(owner),
+        attempt: 1,
+        recoveries: 0,
+        cancel_requested: false,
+        request: "{}".into(),
+        documents: "[]".into(),
+        documents_total: 0,
+        documents_failed: 0,
+        steps_total: 0,
+        steps_done: 0,
+        error: None,
+        result: None,
+        result_hash: None,
+        created_at: clock::now(),
+        started_at: None,
+        ended_at: None,
+        expires_at: None,
+    }
+}
+
+fn accept(row: &ExecutionRow) -> Write {
+    Write::Accept(Box::new(row.clone()))
+}
+
+fn claim(row: &ExecutionRow) -> Claim {
+    Claim { execution_id: row.id, owner: row.owner.unwrap(), attempt: row.attempt }
+}
+
+fn end(claim: Claim, status: Status, result: &str) -> Write {
+    Write::End(
+        claim,
+        Box::new(Ending {
+            status,
+            documents_failed: 0,
+            steps_total: 3,
+            steps_done: 3,
+            error: None,
+            result: Some(result.into()),
+            result_hash: None,
+            started_at: Some(clock::now()),
+            ended_at: clock::now(),
+            expires_at: None,
+        }),
+    )
+}
+
+fn step(claim: Claim, output: &str) -> Write {
+    let row = StepRow {
+        execution_id: claim.execution_id,
+        document_index: 0,
+        step_index: 0,
+        step_id: "one".into(),
+        attempt: claim.attempt,
+        output: Some(output.into()),
+        output_hash: None,
+        error: None,
+        started_at: clock::now(),
+        ended_at: clock::now(),
+    };
+    Write::Step(claim, Box::new(row))
+}
+
+/// Rows that one transaction inserted have one `xmin`.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_arrive_together_share_commits_on_postgres() {
+    let Some(database) = Database::postgres().await else {
+        println!("skipped: writes_that_arrive_together needs Postgres");
+        return;
+    };
+    let (_store, committer) = open(&database).await;
+    let rows: Vec<_> = (0..1000).map(|_| row(Uuid::nil())).collect();
+    let committed = join_all(rows.iter().map(|row| committer.commit(accept(row)))).await;
+    assert!(committed.iter().all(Result::is_ok));
+    let mut witness = sqlx::postgres::PgConnection::connect(&database.url).await.unwrap();
+    let count = "SELECT count(*), count(DISTINCT xmin::text) FROM executions";
+    let (rows, commits): (i64, i64) = sqlx::query_as(count).fetch_one(&mut witness).await.unwrap();
+    assert_eq!(rows, 1000);
+    assert!(commits <= 100, "{commits} commits for 1000 rows");
+}
+
+/// Postgres refuses NUL in text; SQLite does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_database_refuses_fails_alone_on_postgres() {
+    let Some(database) = Database::postgres().await else {
+        println!("skipped: a_write_that_the_database_refuses needs Postgres");
+        return;
+    };
+    let (store, committer) = open(&database).await;
+    let mut rows: Vec<_> = (0..50).map(|_| row(Uuid::nil())).collect();
+    rows[17].request = "\0".into();
+    let committed = join_all(rows.iter().map(|row| committer.commit(accept(row)))).await;
+    for (place, (row, outcome)) in rows.iter().zip(committed).enumerate() {
+        let stored = store.execution(Uuid::nil(), row.id).await;
+        if place == 17 {
+            assert!(matches!(outcome, Err(CommitError::Refused(_))));
+            assert!(stored.is_err());
+        } else {
+            assert_eq!(outcome, Ok(()));
+            assert_eq!(stored.unwrap(), *row);
+        }
+    }
+}
+
+on_each_database! {
+    async fn what_is_accepted_is_read_back_as_it_was(database) {
+        let (store, committer) = open(&database).await;
+        let row = row(Uuid::now_v7());
+        committer.commit(accept(&row)).await.unwrap();
+        // A repetition, as after a commit in doubt.
+        committer.commit(accept(&row)).await.unwrap();
+        assert_eq!(store.execution(Uuid::nil(), row.id).await.unwrap(), row);
+    }
+}
+
+on_each_database! {
+    async fn steps_and_end_handed_in_together_are_all_written(database) {
+        let (store, committer) = open(&database).await;
+        let row = row(Uuid::now_v7());
+        let claim = claim(&row);
+        let done = join_all([
+            committer.commit(accept(&row)),
+            committer.commit(Write::Begin(claim, clock::now())),
+            committer.commit(step(claim, "1")),
+            committer.commit(step(claim, "2")),
+            committer.commit(end(claim, Status::Completed, "[]")),
+        ]).await;
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        let stored = store.execution(Uuid::nil(), row.id).await.unwrap();
+        assert_eq!((stored.status, stored.steps_done), (Status::Completed, 3));
+        assert!(stored.started_at.is_some());
+        let steps = store.step_runs(row.id).await.unwrap();
+        assert_eq!(steps.len(), 1);
+        assert_eq!(steps[0].output.as_deref(), Some("2"));
+    }
+}
+
+on_each_database! {
+    async fn a_writer_that_is_not_the_owner_changes_nothing(database) {
+        let (store, committer) = open(&database).await;
+        let row = row(Uuid::now_v7());
+        committer.commit(accept(&row)).await.unwrap();
+        let another_node = Claim { owner: Uuid::now_v7(), ..claim(&row) };
+        let earlier_attempt = Claim { attempt: 0, ..claim(&row) };
+        for stranger in [another_node, earlier_attempt] {
+            for write in [
+                step(stranger, "1"),
+                Write::Begin(stranger, clock::now()),
+                end(stranger, Status::Completed, "[]"),
+            ] {
+                assert_eq!(committer.commit(write).await, Err(CommitError::Lost));
+            }
+        }
+        assert_eq!(store.execution(Uuid::nil(), row.id).await.unwrap(), row);
+        assert!(store.step_runs(row.id).await.unwrap().is_empty());
+    }
+}
+
+on_each_database! {
+    async fn nothing_follows_a_terminal_status(database) {
+        let (store, committer) = open(&database).await;
+        let row = row(Uuid::now_v7());
+        committer.commit(accept(&row)).await.unwrap();
+        committer.commit(end(claim(&row), Status::Stopped, "1")).await.unwrap();
+        for write in [step(claim(&row), "1"), end(claim(&row), Status::Completed, "2")] {
+            assert_eq!(committer.commit(write).await, Err(CommitError::Lost));
+        }
+        let stored = store.execution(Uuid::nil(), row.id).await.unwrap();
+        assert_eq!((stored.status, stored.result.as_deref()), (Status::Stopped, Some("1")));
+    }
+}
+
+on_each_database! {
+    async fn a_cancel_that_was_answered_before_the_end_wins(database) {
+        let (store, committer) = open(&database).await;
+        let row = row(Uuid::now_v7());
+        committer.commit(accept(&row)).await.unwrap();
+        assert!(store.request_cancel(Uuid::nil(), row.id).await.unwrap());
+        let completed = committer.commit(end(claim(&row), Status::Completed, "[]")).await;
+        assert_eq!(completed, Err(CommitError::Cancelled));
+        committer.commit(end(claim(&row), Status::Stopped, "[]")).await.unwrap();
+        assert!(!store.request_cancel(Uuid::nil(), row.id).await.unwrap());
+    }
+}
+
+on_each_database! {
+    async fn work_of_a_node_that_is_gone_is_claimed_once_and_the_attempt_counted(database) {
+        let (store, committer) = open(&database).await;
+        let (alive, dead, heir) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        store.register_node(alive).await.unwrap();
+        let (kept, orphan) = (row(alive), row(dead));
+        let mut handed_back = row(dead);
+        handed_back.owner = None;
+        for row in [&kept, &orphan, &handed_back] {
+            committer.commit(accept(row)).await.unwrap();
+        }
+        let claimed = store.claim_orphans(heir, 10).await.unwrap();
+        let found: Vec<_> =
+            claimed.iter().map(|row| (row.id, row.owner, row.attempt, row.recoveries)).collect();
+        assert_eq!(found, [
+            (orphan.id, Some(heir), 2, 1),
+            (handed_back.id, Some(heir), 2, 0),
+        ]);
+        for row in &claimed {
+            assert_eq!(store.execution(Uuid::nil(), row.id).await.unwrap(), *row);
+        }
+        store.register_node(heir).await.unwrap();
+        let lost = committer.commit(end(claim(&orphan), Status::Completed, "[]")).await;
+        assert_eq!(lost, Err(CommitError::Lost));
+    }
+}
