@@ -101,7 +101,7 @@ impl Engine {
         let handle = context.arbiter().ok_or_else(|| StoreError::Fault("no arbiter".into()))?;
         let registry = KeyRegistry::start_in_arbiter(handle, move |_| actor);
         registry.send(Load).await.map_err(|_| registry_away())??;
-        context.work.spawn(recovery::run(Arc::clone(&context)));
+        context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
         Ok(Self { context, registry, arbiters })
     }
 

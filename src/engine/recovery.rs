@@ -1,9 +1,10 @@
 //! Recovery: signs of life, and the taking over of work that nobody runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::Addr;
 use millrace_entities::enums::Status;
 use millrace_entities::execution;
 use serde_json::json;
@@ -13,7 +14,9 @@ use super::admission::Places;
 use super::context::Context;
 use super::deployment::{Begin, Cancel};
 use super::directory::Entry;
+use super::lifecycle;
 use super::plan::Revision;
+use super::registry::{KeyRegistry, Refresh};
 use crate::clock;
 use crate::store::StoreError;
 use crate::store::committer::{Ending, Write};
@@ -29,7 +32,7 @@ pub const TICK: Duration = Duration::from_secs(1);
 const STRAY_ROUNDS: u32 = 15;
 
 /// Runs rounds until the engine hands back its work.
-pub(super) async fn run(context: Arc<Context>) {
+pub(super) async fn run(context: Arc<Context>, registry: Addr<KeyRegistry>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut rounds = 0_u32;
@@ -39,7 +42,7 @@ pub(super) async fn run(context: Arc<Context>) {
             () = context.hand_back.cancelled() => return,
         }
         rounds = rounds.wrapping_add(1);
-        if let Err(error) = round(&context, rounds.is_multiple_of(STRAY_ROUNDS)).await {
+        if let Err(error) = round(&context, &registry, rounds.is_multiple_of(STRAY_ROUNDS)).await {
             tracing::warn!(%error, "a round of recovery failed");
         }
     }
@@ -50,7 +53,11 @@ pub(super) async fn run(context: Arc<Context>) {
 ///
 /// # Errors
 /// The store's; the next round tries again.
-pub async fn round(context: &Arc<Context>, with_strays: bool) -> Result<(), StoreError> {
+pub async fn round(
+    context: &Arc<Context>,
+    registry: &Addr<KeyRegistry>,
+    with_strays: bool,
+) -> Result<(), StoreError> {
     match context.store.heartbeat(context.node).await {
         // Counted as gone: others may have taken our work, and the guard on
         // every write keeps us from it. What they left is ours again.
@@ -65,18 +72,14 @@ pub async fn round(context: &Arc<Context>, with_strays: bool) -> Result<(), Stor
     loop {
         let rows = context.store.claim_orphans(context.node, ROUND).await?;
         let claimed = rows.len() as u64;
+        introduce(context, registry, &rows).await?;
         dispatch(context, rows).await;
         if claimed < ROUND {
             break;
         }
     }
     if with_strays {
-        let mut strays = context.store.unfinished_before(context.node, STRAY_ROUNDS).await?;
-        strays.retain(|row| {
-            let entry = context.directory.entry(row.deployment_id);
-            entry.is_none_or(|entry| !entry.live.contains_key(&row.id))
-        });
-        dispatch(context, strays).await;
+        dispatch(context, strays(context).await?).await;
     }
     for (deployment_id, id) in context.store.cancel_requests(context.node).await? {
         if let Some(entry) = context.directory.entry(deployment_id) {
@@ -84,6 +87,39 @@ pub async fn round(context: &Arc<Context>, with_strays: bool) -> Result<(), Stor
         }
     }
     Ok(())
+}
+
+/// Makes deployments known that another node made while this one lived.
+async fn introduce(
+    context: &Context,
+    registry: &Addr<KeyRegistry>,
+    rows: &[execution::Model],
+) -> Result<(), StoreError> {
+    let ids: HashSet<Uuid> = rows.iter().map(|row| row.deployment_id).collect();
+    for id in ids {
+        if context.directory.entry(id).is_none() {
+            let away = |_| StoreError::Unavailable("the key registry is away".into());
+            registry.send(Refresh(id)).await.map_err(away)??;
+        }
+    }
+    Ok(())
+}
+
+/// Own executions that no actor has.
+async fn strays(context: &Context) -> Result<Vec<execution::Model>, StoreError> {
+    let mut found = Vec::new();
+    for (deployment_id, id) in context.store.unfinished_before(context.node, STRAY_ROUNDS).await? {
+        let entry = context.directory.entry(deployment_id);
+        if entry.is_none_or(|entry| !entry.live.contains_key(&id)) {
+            match context.store.execution(deployment_id, id).await {
+                // It may have ended since the list was read.
+                Ok(row) if !lifecycle::is_terminal(row.status) => found.push(row),
+                Ok(_) | Err(StoreError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Hands executions that this node owns to their deployments; those that

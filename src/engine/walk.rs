@@ -206,10 +206,9 @@ impl Walk {
         };
         fail::fail_point!("step-run");
         let started_at = clock::now();
-        let output = tokio::select! {
-            output = planned.step.run(&context) => output,
-            () = job.cancel.cancelled() => Err(StepError::cancelled()),
-        };
+        // A step is told of a cancel and has its grace to end; who ignores it
+        // is dropped with the whole walk when the grace is over.
+        let output = planned.step.run(&context).await;
         drop(context);
         let ended_at = clock::now();
         let seconds = seconds_between(started_at, ended_at);

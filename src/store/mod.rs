@@ -13,6 +13,8 @@ mod pools;
 pub mod settings;
 pub mod workflows;
 
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -24,6 +26,7 @@ use sea_orm::{
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use pools::Pools;
 
 /// Why the store could not do it. The text is for logs only.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,7 @@ pub struct Store {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
     runtime: Handle,
+    lock: Arc<Option<File>>,
 }
 
 impl Store {
@@ -85,12 +89,12 @@ impl Store {
     pub async fn open(config: &Config, runtime: Handle) -> Result<Self, StoreError> {
         let database = config.database.clone();
         let opening = async move {
-            let (writer, reader) = pools::open(&database).await?;
-            Migrator::up(&writer, None).await?;
-            Ok::<_, StoreError>((writer, reader))
+            let pools = pools::open(&database).await?;
+            Migrator::up(&pools.writer, None).await?;
+            Ok::<_, StoreError>(pools)
         };
-        let (writer, reader) = joined(runtime.spawn(opening).await)?;
-        Ok(Self { writer, reader, runtime })
+        let Pools { writer, reader, lock } = joined(runtime.spawn(opening).await)?;
+        Ok(Self { writer, reader, runtime, lock: Arc::new(lock) })
     }
 
     /// Which database it is.
@@ -171,6 +175,9 @@ impl Store {
         };
         if let Err(error) = self.runtime.spawn(closing).await {
             tracing::debug!(%error, "closing the database failed");
+        }
+        if let Some(Err(error)) = self.lock.as_ref().as_ref().map(File::unlock) {
+            tracing::debug!(%error, "the lock is left to the end of the process");
         }
     }
 }

@@ -181,7 +181,8 @@ impl Store {
         .await
     }
 
-    /// The node's unfinished executions that are older than `seconds`.
+    /// Deployment and id of the node's unfinished executions that are older
+    /// than `seconds`.
     ///
     /// # Errors
     /// The store's.
@@ -189,14 +190,17 @@ impl Store {
         &self,
         owner: Uuid,
         seconds: u32,
-    ) -> Result<Vec<execution::Model>, StoreError> {
+    ) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
         let age = chrono::Duration::seconds(seconds.into());
         let created = execution::Column::CreatedAt.lt(crate::clock::now() - age);
         self.read(move |db| async move {
             Ok(execution::Entity::find()
+                .select_only()
+                .columns([execution::Column::DeploymentId, execution::Column::Id])
                 .filter(execution::Column::Owner.eq(owner))
                 .filter(execution::Column::Status.is_in([Status::Pending, Status::Executing]))
                 .filter(created)
+                .into_tuple()
                 .all(&db)
                 .await?)
         })

@@ -1,5 +1,6 @@
 //! Connection pools with the limits that sqlx leaves open.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,14 +16,24 @@ use secrecy::ExposeSecret;
 use super::StoreError;
 use crate::config::DatabaseConfig;
 
-/// Opens (writer, reader). On Postgres they are one pool.
-pub(super) async fn open(
-    config: &DatabaseConfig,
-) -> Result<(DatabaseConnection, DatabaseConnection), StoreError> {
+/// The connections of a store. On Postgres, writer and reader are one pool.
+pub(super) struct Pools {
+    pub(super) writer: DatabaseConnection,
+    pub(super) reader: DatabaseConnection,
+    /// Held while this process uses an SQLite database: the system gives it
+    /// back however the process ends.
+    pub(super) lock: Option<File>,
+}
+
+pub(super) async fn open(config: &DatabaseConfig) -> Result<Pools, StoreError> {
     let opened = if config.url.expose_secret().starts_with("sqlite:") {
         open_sqlite(config).await
     } else {
-        open_postgres(config).await.map(|pool| (pool.clone(), pool))
+        open_postgres(config).await.map(|pool| Pools {
+            writer: pool.clone(),
+            reader: pool,
+            lock: None,
+        })
     };
     opened.map_err(|error| StoreError::Unavailable(error.to_string()))
 }
@@ -55,9 +66,7 @@ async fn open_postgres(config: &DatabaseConfig) -> Result<DatabaseConnection, sq
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }
 
-async fn open_sqlite(
-    config: &DatabaseConfig,
-) -> Result<(DatabaseConnection, DatabaseConnection), sqlx::Error> {
+async fn open_sqlite(config: &DatabaseConfig) -> Result<Pools, sqlx::Error> {
     let acquire = Duration::from_millis(config.acquire_timeout_ms);
     let options = SqliteConnectOptions::from_str(config.url.expose_secret())?
         .create_if_missing(true)
@@ -68,6 +77,7 @@ async fn open_sqlite(
     if let Some(folder) = options.get_filename().parent().filter(|path| *path != Path::new("")) {
         tokio::fs::create_dir_all(folder).await?;
     }
+    let lock = lock(options.get_filename())?;
     // One writer: SQLite has one write lock, and waiting in the pool is fair.
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
@@ -80,7 +90,22 @@ async fn open_sqlite(
         .connect_with(options.read_only(true).create_if_missing(false))
         .await?;
     let connect = SqlxSqliteConnector::from_sqlx_sqlite_pool;
-    Ok((connect(writer), connect(reader)))
+    Ok(Pools { writer: connect(writer), reader: connect(reader), lock: Some(lock) })
+}
+
+/// Two servers on one SQLite database would take each other's work: the first
+/// one locks a file beside it.
+fn lock(database: &Path) -> std::io::Result<File> {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            std::io::Error::other(format!("{} is in use by another server", database.display()))
+        }
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
 }
 
 /// Whether the database is away, as opposed to a statement that is wrong.

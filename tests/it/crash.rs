@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{Api, Process, Target, json_of, on_each_database};
+use crate::support::{Api, Database, PATIENCE, Process, Target, json_of, on_each_database};
 
 /// So that the other node counts as gone soon.
 const SHORT_LEASE: &[(&str, &str)] = &[("MILLRACE_ENGINE__LEASE_SECONDS", "2")];
@@ -63,6 +63,26 @@ on_each_database! {
         assert_all_complete(&server.api, &target, &ids).await;
         assert!(server.terminate());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_node_goes_on_with_what_a_dead_one_began_on_postgres() {
+    let Some(database) = Database::postgres().await else {
+        println!("skipped: a_spare_node_goes_on needs Postgres");
+        return;
+    };
+    let server = Process::start(&database, SHORT_LEASE).await;
+    let spare = Process::start(&database, SHORT_LEASE).await;
+    let target = deploy(&server.api).await;
+    let ids = submit_many(&server.api, &target).await;
+    server.api.ended(&target, &ids[0]).await;
+    server.kill();
+    // It learns of deployment and keys together with the work.
+    let path = format!("/deployment/{}/status/{}/", target.public_id, ids[0]);
+    let known =
+        async { while spare.api.get(&path, &target.key).send().await.unwrap().status() == 401 {} };
+    tokio::time::timeout(PATIENCE, known).await.expect("it takes over");
+    assert_all_complete(&spare.api, &target, &ids).await;
 }
 
 on_each_database! {

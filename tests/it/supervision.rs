@@ -1,9 +1,11 @@
 //! Actors and steps that die, and what their callers notice of it.
 
 use futures_util::future::join_all;
+use millrace::store::Store;
 use serde_json::json;
+use tokio::runtime::Handle;
 
-use crate::support::{Server, json_of, on_each_database};
+use crate::support::{Database, Server, json_of, on_each_database};
 
 on_each_database! {
     async fn a_deployment_actor_that_dies_is_rebuilt_and_forgets_nothing(database) {
@@ -59,10 +61,23 @@ on_each_database! {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_one_sqlite_database_is_refused_and_the_first_goes_on() {
+    let database = Database::sqlite();
+    let server = Server::start(&database).await;
+    let second = Store::open(&database.config(""), Handle::current()).await;
+    let refusal = second.err().expect("it is refused").to_string();
+    assert!(refusal.contains("in use by another server"), "{refusal}");
+    let ready = server.api.get("/health/ready", "").send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+    server.stop().await;
+    Store::open(&database.config(""), Handle::current()).await.expect("free again");
+}
+
 on_each_database! {
     async fn two_servers_in_one_process_know_nothing_of_each_other(database) {
         let first = Server::start(&database).await;
-        let other = crate::support::Database::sqlite();
+        let other = Database::sqlite();
         let second = Server::start(&other).await;
         let target = first.api.deploy(json!([{"uses": "jq", "with": {"filter": "."}}])).await;
         let body = json!({"input_data": 1});
