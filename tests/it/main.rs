@@ -17,5 +17,6 @@ mod dependencies;
 mod life;
 mod load;
 mod store;
+mod streaming;
 mod supervision;
 mod support;
