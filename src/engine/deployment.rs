@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use actix::prelude::{
     Actor, ActorContext as _, AsyncContext, Context as ActorContext, Handler, Message,
+    MessageResponse,
 };
 use millrace_entities::execution;
 use uuid::Uuid;
@@ -55,7 +56,9 @@ pub struct Admission {
     pub places: Places,
 }
 
-/// The answer to [`Admit`], with what is left of the limit.
+/// The answer to [`Admit`], with what is left of the limit. If who asked is
+/// gone, the places in it are given back with it.
+#[derive(MessageResponse)]
 pub struct Admitted {
     /// What is left of the rate limit, whatever the answer.
     pub rate: RateState,
@@ -107,34 +110,6 @@ pub struct Changed;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Retire;
-
-/// What is left of the rate limit?
-#[derive(Message)]
-#[rtype(result = "RateLeft")]
-pub struct AskRate;
-
-/// The answer to [`AskRate`].
-pub struct RateLeft(pub RateState);
-
-impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for RateLeft {
-    fn handle(self, _: &mut A::Context, sender: Option<actix::dev::OneshotSender<Self>>) {
-        reply(sender, self);
-    }
-}
-
-impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for Admitted {
-    fn handle(self, _: &mut A::Context, sender: Option<actix::dev::OneshotSender<Self>>) {
-        reply(sender, self);
-    }
-}
-
-/// Whoever asked may be gone; then the answer, and the places in it, are
-/// dropped here.
-fn reply<T>(sender: Option<actix::dev::OneshotSender<T>>, answer: T) {
-    if let Some(sender) = sender {
-        drop(sender.send(answer));
-    }
-}
 
 struct Waiting {
     id: Uuid,
@@ -244,14 +219,6 @@ impl Handler<Refund> for Deployment {
 
     fn handle(&mut self, _: Refund, _: &mut Self::Context) {
         self.limiter.refund();
-    }
-}
-
-impl Handler<AskRate> for Deployment {
-    type Result = RateLeft;
-
-    fn handle(&mut self, _: AskRate, _: &mut Self::Context) -> RateLeft {
-        RateLeft(self.limiter.state())
     }
 }
 
