@@ -12,4 +12,5 @@
 mod corpus_text;
 mod dependencies;
 mod life;
+mod readme;
 mod support;
