@@ -16,6 +16,7 @@ mod crash;
 mod dependencies;
 mod life;
 mod load;
+mod readme;
 mod store;
 mod streaming;
 mod supervision;
