@@ -161,12 +161,13 @@ async fn end(context: &Context, revision: &Revision, live: &Live, claim: Claim, 
         ended_at,
         expires_at,
     };
-    let Some(status) = persist(context, claim, ending).await else { return };
+    let Some(written) = persist(context, claim, ending).await else { return };
+    let status = written.status;
     live.progress.send_modify(|progress| {
         progress.status = status;
         progress.ended_at = Some(ended_at);
         progress.expires_at = expires_at;
-        progress.error = outcome.error;
+        progress.error = written.error.and_then(|text| serde_json::from_str(&text).ok());
         progress.documents_failed = outcome.documents_failed;
     });
     tracing::info!(
@@ -181,10 +182,10 @@ fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// Writes the end down, for as long as it takes, and returns the status that
-/// was written: a cancel that was answered before this commit wins. None if it
-/// is not ours to write, or if this life of the node is over.
-async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Status> {
+/// Writes the end down, for as long as it takes, and returns what was written:
+/// a cancel that was answered before this commit wins. None if it is not ours
+/// to write, or if this life of the node is over.
+async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Ending> {
     let mut ending = Box::new(ending);
     loop {
         let write = Write::End(claim, ending.clone());
@@ -195,7 +196,7 @@ async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Stat
             Err(error) => Err(error),
         };
         match committed {
-            Ok(()) => return Some(ending.status),
+            Ok(()) => return Some(*ending),
             Err(CommitError::Lost) => {
                 tracing::warn!(execution_id = %claim.execution_id, "another owner has this execution");
                 return None;
@@ -210,6 +211,7 @@ async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Stat
                 tracing::error!(execution_id = %claim.execution_id, error = text, "the end was refused");
                 ending.status = Status::Error;
                 ending.result = None;
+                ending.result_hash = None;
                 let error = json!({"code": "result_unstorable", "detail": "the result could not be stored"});
                 ending.error = Some(error.to_string());
             }

@@ -75,11 +75,10 @@ impl Limiter {
     /// # Errors
     /// The time after which one is there for sure.
     pub fn try_acquire(&self) -> Result<(), Duration> {
-        if self.bucket.try_acquire(1) {
-            Ok(())
-        } else {
-            Err(self.time_to(1, self.bucket.balance()))
-        }
+        // Counted first: a permit taken from a stale balance would leave room
+        // for a refill that was due before it, one more than the burst.
+        let balance = self.balance();
+        if self.bucket.try_acquire(1) { Ok(()) } else { Err(self.time_to(1, balance)) }
     }
 
     /// Gives a permit back that was taken for a request which failed by our
@@ -131,6 +130,18 @@ mod tests {
         assert_eq!(passing(&limiter, 50), 2);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(passing(&limiter, 50), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_rest_gives_the_burst_and_not_one_more() {
+        let limiter = Limiter::new(RateLimit { burst: 2, ..TEN_A_MINUTE });
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let mut passed = 0;
+        for _ in 0..5 {
+            passed += passing(&limiter, 1);
+            limiter.state();
+        }
+        assert_eq!(passed, 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use super::submission::Request;
 use super::walk::{DocumentOutcome, Walk};
 use crate::clock;
 use crate::steps::DocumentRef;
-use crate::store::committer::{Claim, Write};
+use crate::store::committer::{Claim, CommitError, Write};
 
 /// Between tries to read what is needed while the store is away.
 pub(super) const STORE_AWAY: Duration = Duration::from_millis(250);
@@ -99,7 +99,7 @@ pub(super) async fn execute(
             "the stored submission cannot be read",
         ));
     };
-    begin(context, live, claim, &plan).await;
+    begin(context, live, claim, &plan).await?;
     let recorded = if row.attempt > 1 { recorded(context, claim).await } else { HashMap::new() };
     let job = Arc::new(Job {
         context: Arc::clone(context),
@@ -140,10 +140,28 @@ fn parse(row: &execution::Model) -> Result<(Request, Vec<DocumentRef>), serde_js
     Ok((serde_json::from_str(&row.request)?, serde_json::from_str(&row.documents)?))
 }
 
-/// Tells that it runs. The commit is not awaited: its end overtakes it, or
-/// nobody minds.
-async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) {
+/// Tells that it runs. None if it is not this node's any more.
+///
+/// A first attempt does not wait for the commit: the end overtakes it, or
+/// nobody minds. A later one does: an execution that kills its node must be
+/// seen to have run, or it would be tried for ever.
+async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) -> Option<()> {
     let now = clock::now();
+    loop {
+        let committed = match context.committer.enqueue(Write::Begin(claim, now)).await {
+            Ok(_) if claim.attempt == 1 => break,
+            Ok(done) => done.await.unwrap_or(Err(CommitError::Lost)),
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(()) => break,
+            Err(CommitError::Lost) => return None,
+            Err(error) => {
+                tracing::warn!(execution_id = %claim.execution_id, %error, "waiting for the store");
+                tokio::time::sleep(STORE_AWAY).await;
+            }
+        }
+    }
     live.progress.send_modify(|progress| {
         if let Ok(status) = lifecycle::next(progress.status, start_event(progress.status)) {
             progress.status = status;
@@ -151,9 +169,7 @@ async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) {
         progress.started_at.get_or_insert(now);
         progress.steps_total = plan.steps.len() * progress.documents_total;
     });
-    if let Err(error) = context.committer.enqueue(Write::Begin(claim, now)).await {
-        tracing::debug!(%error, "a beginning was not written");
-    }
+    Some(())
 }
 
 /// What an earlier attempt recorded. Steps are safe to repeat, so a store

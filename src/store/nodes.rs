@@ -112,17 +112,22 @@ impl Store {
                     .all(tx)
                     .await?;
                 for row in &mut rows {
-                    // Work that was handed back did not kill its node.
-                    row.recoveries += i32::from(row.owner.is_some());
+                    // Work that was handed back or had not begun did not kill
+                    // its node.
+                    let ran = row.owner.is_some() && row.status == Status::Executing;
+                    row.recoveries += i32::from(ran);
                     row.attempt += 1;
                     row.owner = Some(owner);
                 }
-                let handed_back = Expr::case(execution::Column::Owner.is_null(), Expr::val(0));
+                let ran = execution::Column::Owner
+                    .is_not_null()
+                    .and(execution::Column::Status.eq(Status::Executing));
+                let counted = Expr::case(ran, Expr::val(1)).finally(Expr::val(0));
                 execution::Entity::update_many()
                     .col_expr(
                         execution::Column::Recoveries,
                         Expr::col(execution::Column::Recoveries)
-                            .add(SimpleExpr::Case(Box::new(handed_back.finally(Expr::val(1))))),
+                            .add(SimpleExpr::Case(Box::new(counted))),
                     )
                     .col_expr(
                         execution::Column::Attempt,

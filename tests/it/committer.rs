@@ -216,17 +216,19 @@ on_each_database! {
         let (store, committer) = open(&database).await;
         let (alive, dead, heir) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
         store.register_node(alive).await.unwrap();
-        let (kept, orphan) = (row(alive), row(dead));
+        let (kept, orphan, waiting) = (row(alive), row(dead), row(dead));
         let mut handed_back = row(dead);
         handed_back.owner = None;
-        for row in [&kept, &orphan, &handed_back] {
+        for row in [&kept, &orphan, &waiting, &handed_back] {
             committer.commit(accept(row)).await.unwrap();
         }
+        committer.commit(Write::Begin(claim(&orphan), clock::now())).await.unwrap();
         let claimed = store.claim_orphans(heir, 10).await.unwrap();
         let found: Vec<_> =
             claimed.iter().map(|row| (row.id, row.owner, row.attempt, row.recoveries)).collect();
         assert_eq!(found, [
             (orphan.id, Some(heir), 2, 1),
+            (waiting.id, Some(heir), 2, 0),
             (handed_back.id, Some(heir), 2, 0),
         ]);
         for row in &claimed {
