@@ -9,7 +9,9 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
-mod corpus_text;
+mod demo;
 mod dependencies;
+mod documents;
+mod invoices;
 mod life;
 mod support;
