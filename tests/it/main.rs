@@ -14,4 +14,5 @@ mod dependencies;
 mod documents;
 mod invoices;
 mod life;
+#[allow(dead_code, reason = "not every helper has a test that needs it")]
 mod support;
