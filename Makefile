@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sqlite lint fmt doc deny advisories ci
+.PHONY: help run test test-sqlite compare-text lint fmt doc deny advisories ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ test: ## Run every test, with a Postgres of its own
 
 test-sqlite: ## Run the tests that need no Postgres
 	scripts/test sqlite
+
+compare-text: ## Compare the text of ../shared's PDFs with poppler's, by the debug build
+	tests/compare_text.py
 
 lint: ## Check format and lints
 	cargo fmt --all --check

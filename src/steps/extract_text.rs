@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ParamError, Step, StepContext, StepError, StepKind};
+use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
 use crate::documents::StoreError;
 use crate::documents::text::{ExtractText, Options, Output};
 
@@ -84,7 +84,8 @@ impl Step for ExtractTextStep {
             output: self.output,
         });
         let text = services.sandbox.call(job, bytes, self.limit, &context.cancel).await?;
-        serde_json::to_value(text).map_err(|_| StepError::crashed())
+        // A text may have many megabytes, and is copied here.
+        offload(move || serde_json::to_value(text).map_err(|_| StepError::crashed())).await
     }
 }
 

@@ -11,9 +11,11 @@
 
 mod cancel;
 mod committer;
-mod corpus_text;
 mod crash;
+mod demo;
 mod dependencies;
+mod documents;
+mod invoices;
 mod life;
 mod load;
 mod readme;

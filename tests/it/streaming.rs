@@ -31,7 +31,7 @@ async fn a_document_of_256_mib_is_stored_in_a_fraction_of_that_memory() {
     let steps = json!([{"uses": "template", "with": {"template": "{{ document.size }}"}}]);
     let settings = json!({"max_file_bytes": DOCUMENT});
     let target = server.api.deploy_in(ORG, &key, "large", steps, settings).await;
-    let piece = Bytes::from(vec![b'x'; MIB as usize]);
+    let piece = Bytes::from(vec![b'x'; 1 << 20]);
     let pieces = (0..DOCUMENT / MIB).map(move |_| Ok::<_, std::io::Error>(piece.clone()));
     let part = Part::stream(Body::wrap_stream(stream::iter(pieces))).file_name("large.txt");
     let form = Form::new().part("files", part).text("timeout", "60");

@@ -2,6 +2,7 @@
 //! one of their own.
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -12,6 +13,7 @@ use figment::providers::{Format, Toml};
 use millrace::app::App;
 use millrace::config::{Config, DEFAULTS};
 use millrace::engine::Engine;
+use reqwest::multipart::{Form, Part};
 use reqwest::{Client, RequestBuilder, Response};
 use sea_orm::sqlx::{self, ConnectOptions, Connection};
 use serde_json::{Value, json};
@@ -159,14 +161,27 @@ impl Drop for Server {
 /// A server in a process of its own, to be killed.
 pub struct Process {
     pub api: Api,
+    /// The lines that it printed before it was ready.
+    pub printed: Vec<String>,
     child: Child,
 }
 
 impl Process {
     pub async fn start(database: &Database, changes: &[(&str, &str)]) -> Self {
+        Self::start_with(database, &[], changes).await
+    }
+
+    /// Starts with further arguments for `serve`, and settings as environment
+    /// variables.
+    pub async fn start_with(
+        database: &Database,
+        arguments: &[&str],
+        changes: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
         command
             .arg("serve")
+            .args(arguments)
             .current_dir(database.folder.path())
             .env("MILLRACE_SERVER__PORT", "0")
             .env("MILLRACE_SERVER__ADMIN_TOKEN", OPERATOR)
@@ -177,16 +192,21 @@ impl Process {
         command.envs(changes.iter().copied());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let (found, url) = mpsc::channel();
+        let (found, ready) = mpsc::channel();
         std::thread::spawn(move || {
+            let mut printed = Vec::new();
             for line in output.lines().map_while(Result::ok) {
-                if let Some(url) = line.strip_prefix("listening on ") {
-                    let _ = found.send(url.to_owned());
+                match line.strip_prefix("listening on ") {
+                    Some(url) => {
+                        let _ = found.send((url.to_owned(), std::mem::take(&mut printed)));
+                    }
+                    None => printed.push(line),
                 }
             }
         });
-        let url = tokio::task::spawn_blocking(move || url.recv_timeout(PATIENCE)).await.unwrap();
-        Self { api: Api::new(url.expect("the server starts")), child }
+        let ready = tokio::task::spawn_blocking(move || ready.recv_timeout(PATIENCE)).await;
+        let (url, printed) = ready.unwrap().expect("the server starts");
+        Self { api: Api::new(url), printed, child }
     }
 
     pub fn id(&self) -> u32 {
@@ -300,6 +320,25 @@ impl Api {
         body["execution_id"].as_str().unwrap().to_owned()
     }
 
+    /// Submits a file by multipart form; returns the execution's id.
+    pub async fn upload(&self, target: &Target, file: &Path) -> String {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let form =
+            Form::new().part("files", Part::bytes(std::fs::read(file).unwrap()).file_name(name));
+        let path = format!("/deployment/{}/", target.public_id);
+        let answer = self.post(&path, &target.key).multipart(form).send().await;
+        let body = json_of(answer.unwrap(), 202).await;
+        body["execution_id"].as_str().unwrap().to_owned()
+    }
+
+    /// What the workflow gives for a file, which it must be able to read.
+    pub async fn output(&self, target: &Target, file: &Path) -> Value {
+        let id = self.upload(target, file).await;
+        let status = self.ended(target, &id).await;
+        assert_eq!(status["status"], "COMPLETED", "{}: {}", file.display(), status["error"]);
+        self.result(target, &id).await[0]["result"]["output"].clone()
+    }
+
     /// Polls until the execution has ended; returns its last status.
     pub async fn ended(&self, target: &Target, id: &str) -> Value {
         let path = format!("/deployment/{}/status/{id}/?wait=20", target.public_id);
@@ -321,6 +360,23 @@ impl Api {
         let answer = self.get(&path, &target.key).send().await.unwrap();
         json_of(answer, 200).await["result"].clone()
     }
+}
+
+/// Reads a JSON file.
+pub fn read_json(path: impl AsRef<Path>) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The documents in a folder of the corpus, none where it is not there.
+pub fn corpus(folder: &str) -> Vec<PathBuf> {
+    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus")).join(folder);
+    let Ok(entries) = std::fs::read_dir(&corpus) else {
+        println!("skipped: reading the corpus' {folder} needs ../shared");
+        return Vec::new();
+    };
+    let files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    assert!(!files.is_empty(), "{} is empty", corpus.display());
+    files
 }
 
 /// The body of an answer that must have this status.

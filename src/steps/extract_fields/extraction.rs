@@ -1,7 +1,6 @@
 //! The parameters as a whole, compiled, and their use on a text.
 
-use std::collections::BTreeMap;
-
+use indexmap::IndexMap;
 use regex::Regex;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
@@ -151,8 +150,8 @@ impl Section {
     fn compile(
         locale: Option<&str>,
         constants: Map<String, Value>,
-        fields: BTreeMap<String, Field>,
-        lines: BTreeMap<String, Lines>,
+        fields: IndexMap<String, Field>,
+        lines: IndexMap<String, Lines>,
         path: &str,
         compiler: &mut Compiler,
     ) -> Result<Self, ParamError> {

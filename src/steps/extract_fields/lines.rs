@@ -1,7 +1,8 @@
 //! Repeated line items.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 
+use indexmap::{IndexMap, IndexSet};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
@@ -21,8 +22,8 @@ pub struct LinesRule {
     repeat: bool,
     skip: Vec<Regex>,
     shape: Shape,
-    /// Every value of an item with its type.
-    values: BTreeMap<String, Conversion>,
+    /// Every value of an item with its type, as declared.
+    values: IndexMap<String, Conversion>,
     required: bool,
 }
 
@@ -31,11 +32,11 @@ pub struct LinesRule {
 enum Shape {
     Matches(Regex),
     Continued { first: Regex, continuation: Vec<Regex> },
-    Columns(BTreeMap<String, Regex>),
+    Columns(IndexMap<String, Regex>),
 }
 
 /// The texts of one item, by name.
-type Item = BTreeMap<String, String>;
+type Item = HashMap<String, String>;
 
 impl LinesRule {
     /// Compiles the line items that stand at `path`.
@@ -173,12 +174,12 @@ impl LinesRule {
 
     fn columns(
         &self,
-        columns: &BTreeMap<String, Regex>,
+        columns: &IndexMap<String, Regex>,
         region: &str,
         document: &Document<'_>,
     ) -> Result<Vec<Item>, StepError> {
         let mut items: Vec<Item> = Vec::new();
-        let mut counts = BTreeMap::new();
+        let mut counts = IndexMap::new();
         for (name, pattern) in columns {
             let mut count = 0;
             for captures in pattern.captures_iter(region) {
@@ -258,8 +259,8 @@ impl Shape {
         }
     }
 
-    /// The names of an item's values.
-    fn names(&self) -> BTreeSet<String> {
+    /// The names of an item's values, as declared.
+    fn names(&self) -> IndexSet<String> {
         let groups =
             |regex: &Regex| regex.capture_names().flatten().map(str::to_owned).collect::<Vec<_>>();
         match self {
@@ -273,14 +274,14 @@ impl Shape {
 }
 
 fn conversions(
-    names: BTreeSet<String>,
-    mut types: BTreeMap<String, GroupType>,
+    names: IndexSet<String>,
+    mut types: IndexMap<String, GroupType>,
     path: &str,
-) -> Result<BTreeMap<String, Conversion>, ParamError> {
-    let mut conversions = BTreeMap::new();
+) -> Result<IndexMap<String, Conversion>, ParamError> {
+    let mut conversions = IndexMap::new();
     for name in names {
         let path = format!("{path}.types.{name}");
-        let options = types.remove(&name).map(GroupOptions::from).unwrap_or_default();
+        let options = types.shift_remove(&name).map(GroupOptions::from).unwrap_or_default();
         let conversion = Conversion::new(
             options.kind,
             options.locale.as_deref(),

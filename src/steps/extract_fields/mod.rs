@@ -51,23 +51,19 @@ const MAX_TEXT_BYTES: usize = 8 << 20;
 /// ```json
 /// {
 ///   "currency": "EUR", "invoice_number": "4711", "date": "2026-11-03", "total": 1234.5,
-///   "items": [{"amount": 1234.5, "name": "Hobelbank", "quantity": 1}]
+///   "items": [{"name": "Hobelbank", "quantity": 1, "amount": 1234.5}]
 /// }
 /// ```
 ///
 /// Where invoices of several issuers come to one workflow, each gets its
 /// entry in `templates`, recognised by its `match`.
 ///
-/// Write patterns against the output of `extract_text`, not against the look
-/// of the document: words that stand apart on the page may follow each other,
-/// and rows may be joined. `\\s+` between words matches both a blank and a
-/// line break.
-///
 /// The input is a string, or an object whose `text` is one, as the output of
-/// `extract_text` is. The output is one object: every constant, field and
-/// list of line items under its name, and nothing else. Decimals are JSON
-/// numbers where these hold them exactly and strings where not, dates are
-/// `YYYY-MM-DD`, what is not found is null.
+/// `extract_text` is; [`Params`] says how patterns for it are written. The
+/// output is one object: every constant, field and list of line items under
+/// its name, in the order in which they are declared, and nothing else.
+/// Decimals are JSON numbers where these hold them exactly and strings where
+/// not, dates are `YYYY-MM-DD`, what is not found is null.
 ///
 /// It fails with `field_missing` (a required value is not there),
 /// `field_invalid` (a text is not of its type), `no_template_matched`,

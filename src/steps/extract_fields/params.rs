@@ -1,8 +1,8 @@
 //! The parameters of `extract_fields`, as a workflow gives them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -16,6 +16,17 @@ use serde_json::{Map, Value};
 /// the pattern begins with `(?i)`, `.` does not match a line break unless it
 /// begins with `(?s)`; there is no look-around and no back-reference. In JSON
 /// a backslash is written twice.
+///
+/// Write patterns against the text that `extract_text` gives, not against the
+/// look of the document; `millrace text FILE --format layout` prints it. For
+/// invoices and forms let `extract_text` have `"format": "layout"`: what
+/// stands side by side on the page is then one line, and after `normalize`
+/// one space stands between its columns. In its other formats words that
+/// stand apart may follow each other, and rows may be joined; `\s+` between
+/// words matches a space and a line break alike.
+///
+/// The output has its names in this order: `constants`, `fields`, `lines`,
+/// each as declared here, then those of the template.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
@@ -30,10 +41,10 @@ pub struct Params {
     /// Values that are given as they are, by name. Any JSON.
     pub constants: Map<String, Value>,
     /// Fields that are looked for in every document, by name.
-    pub fields: BTreeMap<String, Field>,
+    pub fields: IndexMap<String, Field>,
     /// Repeated line items that are looked for in every document, by name.
     /// Each gives an array of objects.
-    pub lines: BTreeMap<String, Lines>,
+    pub lines: IndexMap<String, Lines>,
     /// Alternatives, such as one for each issuer. The first that fits the
     /// document is used, together with what is given above; its names go
     /// before the same names above.
@@ -50,8 +61,9 @@ pub struct Params {
 #[serde(deny_unknown_fields, default)]
 pub struct Normalize {
     /// Every kind of blank (tab, no-break space, thin space) becomes a plain
-    /// space, runs of them one, none are left at the ends of lines; invisible
-    /// characters (soft hyphen, zero-width space) are dropped.
+    /// space, runs of them one, none are left at the start or the end of a
+    /// line; invisible characters (soft hyphen, zero-width space) are dropped.
+    /// Give false where patterns tell columns by wide gaps (` {2,}`).
     pub blanks: bool,
     /// Marks of Markdown are dropped: emphasis (`*`), heading signs, table
     /// bars and rules, backslash escapes.
@@ -84,10 +96,10 @@ pub struct Template {
     pub constants: Map<String, Value>,
     /// Fields of these documents, by name.
     #[serde(default)]
-    pub fields: BTreeMap<String, Field>,
+    pub fields: IndexMap<String, Field>,
     /// Line items of these documents, by name.
     #[serde(default)]
-    pub lines: BTreeMap<String, Lines>,
+    pub lines: IndexMap<String, Lines>,
 }
 
 /// One value to look for.
@@ -163,8 +175,8 @@ pub enum Occurrence {
 }
 
 /// Repeated line items. One of `line`, `first_line` and `columns` says how an
-/// item looks; an item is an object of the named groups, null for a group
-/// that took no part.
+/// item looks; an item is an object of the named groups in the order in which
+/// they are declared, null for a group that took no part.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lines {
@@ -195,9 +207,9 @@ pub struct Lines {
     /// item. The first matches make the first item, the second ones the
     /// second; all must have equally many, or the step fails with
     /// `lines_uneven`. What a match gives is as for a field.
-    pub columns: BTreeMap<String, String>,
+    pub columns: IndexMap<String, String>,
     /// What the values are, by name; `string` for those not given.
-    pub types: BTreeMap<String, GroupType>,
+    pub types: IndexMap<String, GroupType>,
     /// Whether the step fails with `field_missing` if there are no items.
     pub required: bool,
 }

@@ -59,7 +59,30 @@ fn the_example_of_the_documentation_gives_what_it_says() {
     let [with, expected] = [0, 1].map(|i| serde_json::from_str::<Value>(&blocks[i]).unwrap());
     let text =
         "Rechnungsnr. 4711\nDatum 3.11.2026\nPos Name\nHobelbank 1 1.234,50\nGesamt 1.234,50";
-    assert_eq!(extract(with, text).unwrap(), expected);
+    let output = extract(with, text).unwrap();
+    assert_eq!(output.to_string(), expected.to_string());
+}
+
+#[test]
+fn values_come_in_the_order_in_which_they_are_declared() {
+    let with = json!({
+        "constants": {"z": 0, "y": 0},
+        "fields": {"x": {"pattern": "x"}, "same": {"pattern": "s"}, "w": {"pattern": "w"}},
+        "lines": {
+            "v": {"line": "(?<d>v)(?<c>v)?"},
+            "u": {"first_line": "(?<d>u)", "continuation": ["(?<c>t)(?<b>t)", "(?<a>t)"]},
+            "t": {"columns": {"d": "d", "c": "c"}, "types": {"c": "string"}},
+        },
+        "templates": [{
+            "name": "one", "match": ["x"], "constants": {"s": 0},
+            "fields": {"r": {"pattern": "r"}, "same": {"pattern": "s"}}
+        }]
+    });
+    let output = extract(with, "x s w r v u tt d c").unwrap();
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<String>();
+    assert_eq!(names(&output), "zyxwvutsrsame");
+    let items = ["v", "u", "t"].map(|name| names(&output[name][0]));
+    assert_eq!(items, ["dc", "dcba", "dc"]);
 }
 
 #[test]

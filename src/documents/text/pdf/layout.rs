@@ -124,14 +124,16 @@ fn pitch(runs: &[Run]) -> Option<f32> {
 fn lines(mut runs: Vec<Run>) -> Vec<Vec<Run>> {
     runs.sort_by(|a, b| b.start.1.total_cmp(&a.start.1));
     let mut lines: Vec<Vec<Run>> = Vec::new();
+    // Baseline and size of the line's largest run, which stands for the line:
+    // small print is raised or lowered.
+    let (mut baseline, mut size) = (0.0, 0.0);
     for run in runs {
-        // The largest of a line stands for it: small print is raised or lowered.
-        let fits =
-            lines.last().and_then(|line| line.iter().max_by(|a, b| a.size.total_cmp(&b.size)));
-        let fits = fits.is_some_and(|large| {
-            (large.start.1 - run.start.1).abs() < SAME_LINE * large.size.max(run.size)
-        });
-        match lines.last_mut().filter(|_| fits) {
+        let fits = (baseline - run.start.1).abs() < SAME_LINE * run.size.max(size);
+        let line = lines.last_mut().filter(|_| fits);
+        if line.is_none() || run.size >= size {
+            (baseline, size) = (run.start.1, run.size);
+        }
+        match line {
             Some(line) => line.push(run),
             None => lines.push(vec![run]),
         }
