@@ -138,6 +138,8 @@ impl Walk {
         let request = &self.job.request;
         let document = self.document.as_ref().map(|document| {
             json!({
+                "index": self.index,
+                "id": document.id,
                 "name": document.name,
                 "hash": document.hash,
                 "size": document.size,
@@ -293,8 +295,8 @@ pub(super) fn error_value(error: &StepError) -> Value {
 
 fn recorded_error(text: &str) -> StepError {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
-    let part = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or("step_failed");
-    StepError::permanent("step_failed", format!("{}: {}", part("code"), part("detail")))
+    let (code, detail) = super::error_parts(&value);
+    StepError::permanent(code.to_owned(), detail)
 }
 
 fn number(index: usize) -> i32 {

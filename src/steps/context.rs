@@ -69,7 +69,7 @@ pub struct StepContext {
     /// For the first step it is the submission's `input_data`.
     pub input: Arc<Value>,
     /// The whole context: `input_data`, `parameters`, `custom_data`,
-    /// `document` (`name`, `hash`, `size`, `mime_type`; or null),
+    /// `document` (`index`, `id`, `name`, `hash`, `size`, `mime_type`; or null),
     /// `execution_id` and `steps` (outputs by step id).
     pub data: Arc<Value>,
     /// The document in work; none in an execution without documents.

@@ -1,5 +1,6 @@
 //! What can go wrong in a step, and in a step's parameters.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::sandbox::SandboxError;
@@ -12,7 +13,7 @@ use crate::sandbox::SandboxError;
 #[error("{code}: {detail}")]
 pub struct StepError {
     /// A stable name for programs, such as `unsupported_document`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What happened and what would cure it.
     pub detail: String,
     /// Whether the same step on the same input can succeed later.
@@ -21,13 +22,13 @@ pub struct StepError {
 
 impl StepError {
     /// A failure that a retry cannot help.
-    pub fn permanent(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retryable: false }
+    pub fn permanent(code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self { code: code.into(), detail: detail.into(), retryable: false }
     }
 
     /// A failure that may pass: a destination that is away, a full queue.
-    pub fn transient(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retryable: true }
+    pub fn transient(code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self { code: code.into(), detail: detail.into(), retryable: true }
     }
 
     /// The step panicked; its message stays in the log's span, never here.
@@ -66,23 +67,10 @@ impl StepError {
     }
 }
 
-/// The codes with which a sandboxed job may fail; any other is a
-/// `parser_crashed`.
-const JOB_CODES: [&str; 5] = [
-    "document_encrypted",
-    "document_has_no_text",
-    "document_malformed",
-    "result_too_large",
-    "unsupported_document",
-];
-
 impl From<SandboxError> for StepError {
     fn from(error: SandboxError) -> Self {
         match error {
-            SandboxError::Job(job) => match JOB_CODES.iter().find(|code| **code == job.code) {
-                Some(code) => Self::permanent(code, job.detail),
-                None => Self::permanent("parser_crashed", "the document could not be parsed"),
-            },
+            SandboxError::Job(job) => Self::permanent(job.code, job.detail),
             SandboxError::Crashed => Self::permanent(
                 "parser_crashed",
                 "the parser crashed or ran out of memory on this document; save it anew or \

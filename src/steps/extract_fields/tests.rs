@@ -19,9 +19,9 @@ fn refused(with: Value) -> ParamError {
     }
 }
 
-fn code(outcome: Result<Value, StepError>) -> (&'static str, String) {
+fn code(outcome: Result<Value, StepError>) -> (String, String) {
     let error = outcome.unwrap_err();
-    (error.code, error.detail)
+    (error.code.into_owned(), error.detail)
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn errors_name_the_value_and_never_quote_the_text() {
     let required = with(json!({"pattern": "Total (\\S+)", "required": true}));
     assert_eq!(
         code(extract(required, "secret")),
-        ("field_missing", "`total` was not found in the text".to_owned())
+        ("field_missing".to_owned(), "`total` was not found in the text".to_owned())
     );
     let decimal = with(json!({"pattern": "Total (\\S+)", "type": "decimal"}));
     let (code_, detail) = code(extract(decimal.clone(), "Total secret"));
@@ -218,7 +218,7 @@ fn columns_that_were_read_one_after_another_are_put_side_by_side() {
     assert_eq!(
         code(extract(with, "1\n2\n3,50")),
         (
-            "lines_uneven",
+            "lines_uneven".to_owned(),
             "the columns of `items` were not found equally often: pos 2, price 1".to_owned()
         )
     );
