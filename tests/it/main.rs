@@ -12,4 +12,6 @@
 mod corpus_text;
 mod dependencies;
 mod life;
+mod refusals;
 mod support;
+mod wire;
