@@ -134,6 +134,10 @@ pub fn parse(bytes: &[u8]) -> ApiResult<Value> {
 /// # Errors
 /// `invalid_value`.
 pub fn typed<T: DeserializeOwned>(value: Value) -> ApiResult<T> {
+    // serde would take an array for an object, by position.
+    if !value.is_object() {
+        return Err(ApiError::with_detail(Code::InvalidValue, "expected a JSON object"));
+    }
     serde_path_to_error::deserialize(value).map_err(|error| misplaced(&error))
 }
 

@@ -11,7 +11,9 @@
 
 mod corpus_text;
 mod dependencies;
+mod intake;
 mod life;
+mod manage;
 mod refusals;
 mod support;
 mod wire;

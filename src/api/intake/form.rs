@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
 use futures_util::{StreamExt, TryStreamExt};
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
@@ -96,8 +97,34 @@ pub(super) async fn read(
     }
 }
 
-fn broken(_: &MultipartError) -> ApiError {
-    ApiError::new(Code::InvalidForm)
+fn broken(error: &MultipartError) -> ApiError {
+    let detail = match error {
+        MultipartError::ContentTypeMissing
+        | MultipartError::ContentTypeParse
+        | MultipartError::BoundaryMissing => {
+            "The parts are not divided by the boundary that `Content-Type` names."
+        }
+        MultipartError::ContentDispositionMissing
+        | MultipartError::ContentDispositionNameMissing => {
+            "Each part needs `Content-Disposition: form-data; name=\"…\"`, in UTF-8."
+        }
+        MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_)) => {
+            "The form breaks off before its closing boundary."
+        }
+        _ => Code::InvalidForm.detail(),
+    };
+    ApiError::with_detail(Code::InvalidForm, detail)
+}
+
+/// RFC 7578 section 4.2 forbids the extended form, `filename*`; some clients
+/// send names beyond ASCII so all the same.
+fn file_name(field: &Field) -> String {
+    let Some(disposition) = field.content_disposition() else { return String::new() };
+    match (disposition.get_filename(), disposition.get_filename_ext()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(name)) => String::from_utf8_lossy(&name.value).into_owned(),
+        (None, None) => String::new(),
+    }
 }
 
 /// Streams a file into the store, piece by piece.
@@ -107,8 +134,7 @@ async fn file(
     bounds: &Bounds,
     store: &DocumentStore,
 ) -> ApiResult<DocumentRef> {
-    let disposition = field.content_disposition();
-    let name = disposition.and_then(|known| known.get_filename()).unwrap_or_default().to_owned();
+    let name = file_name(&field);
     let mime_type = field.content_type().map(ToString::to_string);
     let mut upload = store.upload().await.map_err(|error| store_away(&error))?;
     loop {
