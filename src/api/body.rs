@@ -145,8 +145,7 @@ pub fn typed<T: DeserializeOwned>(value: Value) -> ApiResult<T> {
 pub fn misplaced<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> ApiError {
     let message = error.inner().to_string();
     let path = error.path().to_string();
-    let missing =
-        message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     let place = match (path.as_str(), missing) {
         (".", None) => return ApiError::with_detail(Code::InvalidValue, cure(&message)),
         (".", Some(field)) => field.to_owned(),
@@ -219,7 +218,7 @@ mod tests {
     fn refusal(value: Value) -> Value {
         let error = typed::<Form>(value).unwrap_err();
         let body = actix_web::body::to_bytes(error.respond("r").into_body());
-        let bytes = futures_util::FutureExt::now_or_never(body).unwrap();
+        let bytes = body.now_or_never().unwrap();
         let whole: Value = serde_json::from_slice(&bytes.unwrap_or_default()).unwrap();
         json!([whole["errors"][0]["attr"], whole["errors"][0]["detail"]])
     }

@@ -304,9 +304,7 @@ async fn draft(
     }
     let draft = DeploymentDraft {
         workflow_id,
-        display_name: identity
-            .display_name
-            .map_or_else(|| identity.api_name.clone(), Into::into),
+        display_name: identity.display_name.map_or_else(|| identity.api_name.clone(), Into::into),
         api_name: identity.api_name,
         description: identity.description.into(),
         is_active: identity.is_active,

@@ -136,6 +136,7 @@ impl Answers for ResultAnswer {
 #[serde(deny_unknown_fields)]
 pub struct WaitQuery {
     /// Holds the answer until the status changes, for at most so many seconds (≤ 55).
+    #[schemars(range(min = 0, max = 55))]
     wait: Option<u64>,
 }
 

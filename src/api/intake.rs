@@ -81,7 +81,9 @@ impl Submission {
         let media = body::media_type(&self.request)?;
         let reading = async {
             match media.as_str() {
-                "application/json" => json::read(&self.request, self.payload, &bounds, &store).await,
+                "application/json" => {
+                    json::read(&self.request, self.payload, &bounds, &store).await
+                }
                 "multipart/form-data" => {
                     form::read(&self.request, self.payload, &bounds, &store).await
                 }

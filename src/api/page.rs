@@ -23,8 +23,10 @@ const PAGE_SIZE: u64 = 50;
 #[serde(deny_unknown_fields)]
 struct PageQuery {
     /// From 1.
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
     page: Option<u64>,
-    /// At most 1000.
+    /// At most 1000; 50 if absent.
+    #[schemars(range(min = 1, max = 1000))]
     page_size: Option<u64>,
 }
 

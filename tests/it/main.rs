@@ -9,11 +9,17 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
+mod auth;
+mod contract;
 mod corpus_text;
 mod dependencies;
 mod intake;
+mod keys;
 mod life;
+mod logs;
 mod manage;
+mod openapi;
 mod refusals;
+mod slow;
 mod support;
 mod wire;

@@ -1,17 +1,19 @@
-//! Managing: workflows, deployments, keys; lists, lost updates, names.
+//! Managing workflows and deployments: lists, lost updates, faults by place.
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::support::{Api, ORG, PATIENCE, Server, Target, json_of, on_each_database};
-use crate::wire::{echo, endless, managed, places, refusal};
+use crate::wire::{call, echo, endless, managed, places, refusal};
 
-async fn call(api: &Api, method: Method, path: &str, key: &str, body: &Value) -> Response {
-    let request = api.client.request(method, format!("{}{path}", api.url)).bearer_auth(key);
-    if body.is_null() { request } else { request.json(body) }.send().await.unwrap()
-}
-
-async fn call_if(api: &Api, method: Method, path: &str, key: &str, tag: &str, body: &Value) -> Response {
+async fn call_if(
+    api: &Api,
+    method: Method,
+    path: &str,
+    key: &str,
+    tag: &str,
+    body: &Value,
+) -> Response {
     let request = api.client.request(method, format!("{}{path}", api.url)).bearer_auth(key);
     request.header("if-match", tag).json(body).send().await.unwrap()
 }
@@ -104,7 +106,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_fault_of_what_is_written_names_its_place(database) {
+    async fn a_fault_of_a_workflow_names_its_place(database) {
         let server = Server::start(&database).await;
         let api = &server.api;
         let target = api.deploy(echo()).await;
@@ -145,6 +147,16 @@ on_each_database! {
             let found = places(&body);
             assert!(found[0] == place || found[0].starts_with(&format!("{place}.")), "{place}: {body}");
         }
+        server.stop().await;
+    }
+}
+
+on_each_database! {
+    async fn a_fault_of_a_deployment_names_its_place(database) {
+        let server = Server::start(&database).await;
+        let api = &server.api;
+        let target = api.deploy(echo()).await;
+        let key = &target.platform_key;
         let deployments = managed("api-deployment/");
         let made = json_of(call(api, Method::GET, &deployments, key, &Value::Null).await, 200).await;
         let workflow = made["results"][0]["workflow"].clone();
@@ -180,7 +192,7 @@ on_each_database! {
             assert_eq!(places(&refusal(answer, 400, "invalid_value").await), [place]);
         }
         for body in [json!([]), json!("x"), json!(1)] {
-            for path in [&workflows, &deployments] {
+            for path in [&managed("workflow/"), &deployments] {
                 let answer = call(api, Method::POST, path, key, &body).await;
                 refusal(answer, 400, "invalid_value").await;
             }
@@ -320,99 +332,6 @@ on_each_database! {
         assert_eq!(before["results"][0]["name"], "c");
         let all = json_of(call(api, Method::GET, &format!("{list}?page_size=1000"), &key, &Value::Null).await, 200).await;
         assert_eq!((&all["next"], &all["previous"]), (&Value::Null, &Value::Null));
-        server.stop().await;
-    }
-}
-
-on_each_database! {
-    async fn a_key_is_shown_once_and_opens_nothing_once_it_is_revoked_or_expired(database) {
-        let server = Server::start(&database).await;
-        let api = &server.api;
-        let target = api.deploy(echo()).await;
-        let platform = &target.platform_key;
-        let keys = managed(&format!("api-deployment/{}/key/", target.id));
-        let write = json!({"description": "second"});
-        let made = json_of(call(api, Method::POST, &keys, platform, &write).await, 201).await;
-        let second = made["api_key"].as_str().unwrap().to_owned();
-        let path = format!("{keys}{}/", made["id"].as_str().unwrap());
-        let mut shown = Vec::new();
-        for path in [&keys, &path, &managed("api-deployment/"), &managed(&format!("api-deployment/{}/", target.id))] {
-            let body = json_of(call(api, Method::GET, path, platform, &Value::Null).await, 200).await;
-            shown.push(body.to_string());
-        }
-        for text in &shown {
-            assert!(!text.contains(&second[5..40]) && !text.contains(&target.key[5..40]), "{text}");
-        }
-        assert!(shown[1].contains(&second[second.len() - 4..]), "{}", shown[1]);
-
-        let input = json!({"input_data": 1});
-        let bearer = Target { key: second.clone(), ..target.clone() };
-        assert_eq!(api.submit(&bearer, &input).await.status(), 202);
-        for _ in 0..2 {
-            assert_eq!(call(api, Method::DELETE, &path, platform, &Value::Null).await.status(), 204);
-            refusal(api.submit(&bearer, &input).await, 401, "unauthorized").await;
-        }
-        assert_eq!(api.submit(&target, &input).await.status(), 202, "the other key still opens");
-        let gone = json_of(call(api, Method::GET, &path, platform, &Value::Null).await, 200).await;
-        assert_eq!(gone["is_active"], false);
-
-        for (write, place) in [
-            (json!({"expires_at": "2020-01-01T00:00:00Z"}), "expires_at"),
-            (json!({"expires_at": "soon"}), "expires_at"),
-            (json!({"expires_at": 1}), "expires_at"),
-            (json!({"description": "a\u{0}"}), "description"),
-            (json!({"key": "mine"}), "key"),
-        ] {
-            let answer = call(api, Method::POST, &keys, platform, &write).await;
-            assert_eq!(places(&refusal(answer, 400, "invalid_value").await), [place]);
-        }
-        // A key far in the future and one of a far year are stored as they are.
-        let write = json!({"expires_at": "2999-12-31T23:59:59.123456789+02:00"});
-        let made = json_of(call(api, Method::POST, &keys, platform, &write).await, 201).await;
-        assert_eq!(made["expires_at"], "2999-12-31T21:59:59.123456Z");
-        let path = format!("{keys}{}/", made["id"].as_str().unwrap());
-        let read = json_of(call(api, Method::GET, &path, platform, &Value::Null).await, 200).await;
-        assert_eq!(read["expires_at"], made["expires_at"]);
-        let write = json!({"expires_at": chrono::Utc::now() + chrono::TimeDelta::milliseconds(1500)});
-        let made = json_of(call(api, Method::POST, &keys, platform, &write).await, 201).await;
-        let bearer = Target { key: made["api_key"].as_str().unwrap().into(), ..target.clone() };
-        assert_eq!(api.submit(&bearer, &input).await.status(), 202);
-        let expiring = async {
-            while api.submit(&bearer, &input).await.status() == 202 {}
-        };
-        tokio::time::timeout(PATIENCE, expiring).await.expect("it expires");
-        refusal(api.submit(&bearer, &input).await, 401, "unauthorized").await;
-        server.stop().await;
-    }
-}
-
-on_each_database! {
-    async fn an_organisation_has_a_slug_of_its_own_and_is_made_by_the_operator(database) {
-        let server = Server::start(&database).await;
-        let api = &server.api;
-        let path = "/api/v1/admin/organization";
-        let operator = crate::support::OPERATOR;
-        let made = json_of(call(api, Method::POST, path, operator, &json!({"org_id": "a-1", "name": "A \u{1F980}"})).await, 201).await;
-        assert_eq!(made["name"], "A \u{1F980}");
-        assert!(made["platform_key"].as_str().unwrap().starts_with("unstp_"));
-        refusal(call(api, Method::POST, path, operator, &json!({"org_id": "a-1"})).await, 409, "name_taken").await;
-        for (write, place) in [
-            (json!({"org_id": "A"}), "org_id"),
-            (json!({"org_id": ""}), "org_id"),
-            (json!({"org_id": "-a"}), "org_id"),
-            (json!({"org_id": "a/b"}), "org_id"),
-            (json!({"org_id": "a\u{0}"}), "org_id"),
-            (json!({"org_id": "x".repeat(64)}), "org_id"),
-            (json!({"org_id": "b", "name": "a\u{0}"}), "name"),
-            (json!({"name": "a"}), "org_id"),
-            (json!({"org_id": "b", "slug": "b"}), "slug"),
-        ] {
-            let answer = call(api, Method::POST, path, operator, &write).await;
-            assert_eq!(places(&refusal(answer, 400, "invalid_value").await), [place]);
-        }
-        let list = json_of(call(api, Method::GET, path, operator, &Value::Null).await, 200).await;
-        assert_eq!((&list["count"], &list["results"][0]["org_id"]), (&json!(1), &json!("a-1")));
-        assert!(!list.to_string().contains("unstp_"));
         server.stop().await;
     }
 }

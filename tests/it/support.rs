@@ -2,6 +2,7 @@
 //! one of their own.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -164,6 +165,16 @@ pub struct Process {
 
 impl Process {
     pub async fn start(database: &Database, changes: &[(&str, &str)]) -> Self {
+        Self::spawn(database, changes, Stdio::inherit()).await
+    }
+
+    /// Starts with a log of this level, which goes into a file.
+    pub async fn start_logging(database: &Database, level: &str, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self::spawn(database, &[("MILLRACE_LOG__LEVEL", level)], log.into()).await
+    }
+
+    async fn spawn(database: &Database, changes: &[(&str, &str)], log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
         command
             .arg("serve")
@@ -173,6 +184,7 @@ impl Process {
             .env("MILLRACE_DATABASE__URL", &database.url)
             .env("MILLRACE_DOCUMENTS__FOLDER", database.path("documents"))
             .env("MILLRACE_LOG__LEVEL", "warn")
+            .stderr(log)
             .stdout(Stdio::piped());
         command.envs(changes.iter().copied());
         let mut child = command.spawn().unwrap();

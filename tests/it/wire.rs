@@ -5,12 +5,20 @@ use millrace::engine::Engine;
 use millrace::ids::{Key, KeyKind};
 use millrace_entities::enums::Tier;
 use millrace_entities::platform_key;
-use reqwest::Response;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Api, PATIENCE, Target, json_of};
+use crate::support::{Api, Database, PATIENCE, Target, json_of};
+
+const BOUNDARY: &str = "edge";
+
+/// Media type of forms made of [`part`]s.
+pub const FORM: &str = "multipart/form-data; boundary=edge";
+
+/// Media type of JSON.
+pub const JSON: &str = "application/json";
 
 /// A workflow that passes its input on.
 pub fn echo() -> Value {
@@ -49,7 +57,11 @@ pub fn assert_refusal(body: &Value, code: &str) {
 /// The body of a refusal, which must have this status and code.
 pub async fn refusal(answer: Response, status: u16, code: &str) -> Value {
     let header = |name: &str| {
-        answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        answer
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
+            .unwrap_or_default()
     };
     let (id, media) = (header("x-request-id"), header("content-type"));
     let body = json_of(answer, status).await;
@@ -144,4 +156,67 @@ pub async fn running(api: &Api, target: &Target, id: &str) {
         }
     };
     tokio::time::timeout(PATIENCE, polling).await.expect("it runs in time");
+}
+
+/// Names of the fields of an object.
+pub fn names(object: &Value) -> Vec<&str> {
+    object.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// A header of an answer; empty where it is missing.
+pub fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
+    answer.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+}
+
+/// A document of a JSON submission.
+pub fn document(name: &str, text: &str) -> Value {
+    use base64::Engine as _;
+    let content = base64::engine::general_purpose::STANDARD.encode(text);
+    json!({"name": name, "content_base64": content})
+}
+
+/// One part of a form; `head` is what stands in `Content-Disposition` after
+/// `form-data; `, and whatever header lines follow it.
+pub fn part(head: &str, body: &[u8]) -> Vec<u8> {
+    let mut part =
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n").into_bytes();
+    part.extend_from_slice(body);
+    part.extend_from_slice(b"\r\n");
+    part
+}
+
+/// A part that is no file.
+pub fn field(name: &str, value: &str) -> Vec<u8> {
+    part(&format!("name=\"{name}\""), value.as_bytes())
+}
+
+/// A part that is a text file.
+pub fn file(name: &str, content: &str) -> Vec<u8> {
+    let head = format!("name=\"files\"; filename=\"{name}\"\r\nContent-Type: text/plain");
+    part(&head, content.as_bytes())
+}
+
+/// A whole form.
+pub fn form(parts: &[Vec<u8>]) -> Vec<u8> {
+    let mut form = parts.concat();
+    form.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+    form
+}
+
+/// Waits until no upload is left: they are removed by tasks of their own after
+/// the answer.
+pub async fn no_upload_is_left(database: &Database) {
+    let folder = database.path("documents/uploads");
+    let emptied = async {
+        while std::fs::read_dir(&folder).is_ok_and(|mut left| left.next().is_some()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, emptied).await.expect("no upload is left");
+}
+
+/// Calls with a JSON body, or with none if it is null.
+pub async fn call(api: &Api, method: Method, path: &str, key: &str, body: &Value) -> Response {
+    let request = api.client.request(method, format!("{}{path}", api.url)).bearer_auth(key);
+    if body.is_null() { request } else { request.json(body) }.send().await.unwrap()
 }
