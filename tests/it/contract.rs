@@ -1,7 +1,9 @@
 //! What a caller can rely on: the forms of answers, their headers, and the
 //! life of an execution as it is told.
 
+use millrace_entities::execution;
 use reqwest::Response;
+use sea_orm::{ActiveValue::Set, EntityTrait};
 use serde_json::{Value, json};
 
 use crate::support::{Api, Database, ORG, PATIENCE, Server, Target, json_of, on_each_database};
@@ -199,7 +201,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_result_can_be_gone_once_its_time_is_over(database) {
+    async fn a_result_is_gone_once_its_time_is_over(database) {
         let server = Server::start(&database).await;
         let api = &server.api;
         let key = api.organisation(ORG).await;
@@ -208,6 +210,17 @@ on_each_database! {
         let body = json_of(api.submit(&target, &body).await, 200).await;
         let expires = body["expires_at"].as_str().unwrap();
         assert!(chrono::DateTime::parse_from_rfc3339(expires).unwrap() > chrono::Utc::now());
+        let id = body["execution_id"].as_str().unwrap();
+        assert_eq!(get(api, &target, &result_path(&target, id)).await.status(), 200);
+
+        let past = chrono::DateTime::UNIX_EPOCH;
+        let db = sea_orm::Database::connect(&database.url).await.unwrap();
+        let row = execution::ActiveModel { expires_at: Set(Some(past)), ..Default::default() };
+        let update = execution::Entity::update_many().set(row);
+        assert_eq!(update.exec(&db).await.unwrap().rows_affected, 1);
+        refusal(get(api, &target, &result_path(&target, id)).await, 410, "result_expired").await;
+        refusal(unstract_status(api, &target, id).await, 410, "result_expired").await;
+        assert_eq!(api.ended(&target, id).await["expires_at"], "1970-01-01T00:00:00.000000Z");
         server.stop().await;
     }
 }

@@ -3,7 +3,7 @@
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::support::{Api, ORG, PATIENCE, Server, Target, json_of, on_each_database};
+use crate::support::{Api, ORG, PATIENCE, Server, json_of, on_each_database};
 use crate::wire::{call, echo, endless, managed, places, refusal};
 
 async fn call_if(

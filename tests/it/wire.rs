@@ -146,13 +146,15 @@ pub async fn cancel(api: &Api, target: &Target, id: &str) -> Response {
 
 /// Waits until an execution runs.
 pub async fn running(api: &Api, target: &Target, id: &str) {
-    let path = format!("/deployment/{}/status/{id}/?wait=20", target.public_id);
+    let path = format!("/deployment/{}/status/{id}/", target.public_id);
+    let status = async |query: &str| {
+        let answer = api.get(&format!("{path}{query}"), &target.key).send().await.unwrap();
+        json_of(answer, 200).await["status"].clone()
+    };
     let polling = async {
-        loop {
-            let answer = api.get(&path, &target.key).send().await.unwrap();
-            if json_of(answer, 200).await["status"] != "PENDING" {
-                return;
-            }
+        // A wait is for a change, so look first whether there is one to wait for.
+        while status("").await == "PENDING" {
+            status("?wait=1").await;
         }
     };
     tokio::time::timeout(PATIENCE, polling).await.expect("it runs in time");
