@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
@@ -140,8 +141,10 @@ fn listen(state: State) -> Result<Listening, StartError> {
         WebApp::new()
             .document(api::spec())
             .app_data(state.clone())
-            .wrap(from_fn(api::envelope::envelope))
             .wrap(from_fn(api::slashes::slashes))
+            .wrap(from_fn(api::negotiate::negotiate))
+            // Wrapped last, it comes first: no refusal escapes it.
+            .wrap(from_fn(api::envelope::envelope))
             .configure(api::routes)
             .default_service(actix_web::web::to(|| async {
                 Err::<String, _>(ApiError::new(Code::NotFound))
@@ -150,6 +153,9 @@ fn listen(state: State) -> Result<Listening, StartError> {
     })
     .workers(config.workers)
     .max_connections(config.max_connections)
+    .client_request_timeout(Duration::from_secs(config.head_seconds))
+    .keep_alive(Duration::from_secs(config.keep_alive_seconds))
+    .client_disconnect_timeout(Duration::from_secs(config.disconnect_seconds))
     .disable_signals()
     .shutdown_timeout(5)
     .bind(&address)

@@ -65,6 +65,10 @@ pub struct ServerConfig {
     pub max_json_bytes: usize,
     pub max_field_bytes: usize,
     pub body_idle_seconds: u64,
+    pub body_seconds: u64,
+    pub head_seconds: u64,
+    pub keep_alive_seconds: u64,
+    pub disconnect_seconds: u64,
 }
 
 /// `[database]`
@@ -171,6 +175,11 @@ impl Config {
         let at_least_one = "must be 1 or more";
         let checks = [
             ("server.workers", self.server.workers >= 1, at_least_one),
+            ("server.body_idle_seconds", self.server.body_idle_seconds >= 1, at_least_one),
+            ("server.body_seconds", self.server.body_seconds >= 1, at_least_one),
+            ("server.head_seconds", self.server.head_seconds >= 1, at_least_one),
+            ("server.keep_alive_seconds", self.server.keep_alive_seconds >= 1, at_least_one),
+            ("server.disconnect_seconds", self.server.disconnect_seconds >= 1, at_least_one),
             ("database.max_connections", self.database.max_connections >= 4, "must be 4 or more"),
             ("database.committers", self.database.committers >= 1, at_least_one),
             ("database.commit_batch", self.database.commit_batch >= 1, at_least_one),

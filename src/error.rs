@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,6 +13,9 @@ use serde::Serialize;
 use crate::engine::limiter::RateState;
 use crate::engine::manage::ManageError;
 use crate::store::StoreError;
+
+/// Characters of a place that are told.
+const MAX_ATTR: usize = 200;
 
 /// The top-level kind of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -56,6 +59,7 @@ codes! {
     Forbidden = "forbidden", FORBIDDEN, ClientError, "This key does not allow this.";
     NotFound = "not_found", NOT_FOUND, ClientError, "There is nothing here.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, ClientError, "This method is not allowed here.";
+    NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, ClientError, "Answers are `application/json`; accept that.";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, ClientError, "The request body did not arrive in time.";
     NameTaken = "name_taken", CONFLICT, ClientError, "This name is taken.";
     AlreadyEnded = "already_ended", CONFLICT, ClientError, "The execution has already ended.";
@@ -124,8 +128,7 @@ pub struct RefusalBody {
 pub struct ApiError {
     code: Code,
     faults: Vec<Fault>,
-    retry_after: Option<Duration>,
-    rate: Option<RateState>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What handlers return.
@@ -139,42 +142,54 @@ impl ApiError {
 
     /// A refusal that says more.
     pub fn with_detail(code: Code, detail: impl Into<String>) -> Self {
-        let fault = Fault { code: code.name(), detail: detail.into(), attr: None };
-        // RFC 9110 section 15.6.4: a 503 may say when to come back; here it always does.
-        let retry_after =
-            (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1));
-        Self { code, faults: vec![fault], retry_after, rate: None }
+        Self::all(code, [(None, detail.into())])
     }
 
     /// A refusal of one place in the request.
     pub fn at(code: Code, attr: impl Into<String>, detail: impl Into<String>) -> Self {
-        let mut error = Self::with_detail(code, detail);
-        if let Some(fault) = error.faults.first_mut() {
-            fault.attr = Some(attr.into());
-        }
-        error
+        Self::all(code, [(Some(attr.into()), detail.into())])
     }
 
     /// A refusal of several places, or of the whole where there is no place.
     pub fn all(code: Code, faults: impl IntoIterator<Item = (Option<String>, String)>) -> Self {
         let faults = faults
             .into_iter()
-            .map(|(attr, detail)| Fault { code: code.name(), detail, attr })
+            .map(|(attr, detail)| {
+                // A place may be made of names that the caller chose.
+                let attr = attr.map(|attr| attr.chars().take(MAX_ATTR).collect());
+                Fault { code: code.name(), detail, attr }
+            })
             .collect();
-        Self { code, faults, retry_after: None, rate: None }
+        let headers = match code.status() {
+            // RFC 9110 section 15.5.2: a 401 names what would open.
+            StatusCode::UNAUTHORIZED => {
+                vec![(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))]
+            }
+            // Section 15.6.4: a 503 may say when to come back; here it always does.
+            StatusCode::SERVICE_UNAVAILABLE => vec![(RETRY_AFTER, HeaderValue::from(1))],
+            _ => Vec::new(),
+        };
+        Self { code, faults, headers }
     }
 
     /// Sets when the caller may try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.headers.push((RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
         self
     }
 
     /// Sets what is left of the rate limit.
     #[must_use]
     pub fn rate(mut self, rate: Option<RateState>) -> Self {
-        self.rate = rate;
+        self.headers.extend(rate.iter().flat_map(RateState::headers));
+        self
+    }
+
+    /// Sets where to look next.
+    #[must_use]
+    pub fn location(mut self, place: &str) -> Self {
+        self.headers.extend(HeaderValue::from_str(place).map(|value| (LOCATION, value)));
         self
     }
 
@@ -190,11 +205,9 @@ impl ApiError {
             errors: self.faults.clone(),
             request_id: request_id.to_owned(),
         });
-        if let Some(wait) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-        }
-        for (name, value) in self.rate.iter().flat_map(RateState::headers) {
-            response.headers_mut().insert(name, value);
+        // A later value of one name takes the place of an earlier one.
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name.clone(), value.clone());
         }
         response
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut, Data};
 use actix_web::{FromRequest, HttpRequest};
 use apistos::reference_or::ReferenceOr;
@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::State;
@@ -31,14 +32,17 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         async move {
             let state = request.app_data::<Data<State>>();
             let config = &state.ok_or_else(|| ApiError::new(Code::Internal))?.config;
-            if !is_json(&request) {
+            if media_type(&request)? != "application/json" {
                 let detail = "Send `application/json`.";
                 return Err(ApiError::with_detail(Code::UnsupportedMediaType, detail));
             }
             let idle = Duration::from_secs(config.body_idle_seconds);
-            let bytes = collect(payload, config.max_json_bytes, idle).await?;
-            let value = parse(&bytes)?;
-            typed(value).map(Self)
+            let collected = collect(&request, payload, config.max_json_bytes, idle);
+            let whole = Duration::from_secs(config.body_seconds);
+            let bytes = tokio::time::timeout(whole, collected)
+                .await
+                .map_err(|_| ApiError::new(Code::RequestTimeout))??;
+            typed(off_thread(move || parse(&bytes)).await?).map(Self)
         }
         .boxed_local()
     }
@@ -54,23 +58,40 @@ impl<T: JsonSchema> ApiComponent for Body<T> {
     }
 }
 
-/// Whether the body is declared as JSON.
-pub fn is_json(request: &HttpRequest) -> bool {
-    media_type(request).is_some_and(|media| media == "application/json")
-}
-
-/// The declared media type without its parameters, in lower case.
-pub fn media_type(request: &HttpRequest) -> Option<String> {
-    let header = request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(header.split(';').next()?.trim().to_ascii_lowercase())
+/// The declared media type without its parameters, in lower case; empty if
+/// there is none.
+///
+/// # Errors
+/// `unsupported_media_type` if the body is compressed.
+pub fn media_type(request: &HttpRequest) -> ApiResult<String> {
+    let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    if header(CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        let detail = "Send the body without `Content-Encoding`.";
+        return Err(ApiError::with_detail(Code::UnsupportedMediaType, detail));
+    }
+    let declared = header(CONTENT_TYPE).unwrap_or_default();
+    Ok(declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 /// Reads a whole body of at most `limit` bytes whose silences are at most
-/// `idle` long.
+/// `idle` long. A body that is declared too long is not read at all.
 ///
 /// # Errors
 /// `payload_too_large` or `request_timeout`.
-pub async fn collect(mut payload: Payload, limit: usize, idle: Duration) -> ApiResult<Bytes> {
+pub async fn collect(
+    request: &HttpRequest,
+    mut payload: Payload,
+    limit: usize,
+    idle: Duration,
+) -> ApiResult<Bytes> {
+    let too_large = || {
+        let detail = format!("The body may have {limit} bytes.");
+        ApiError::with_detail(Code::PayloadTooLarge, detail)
+    };
+    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if declared.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit) {
+        return Err(too_large());
+    }
     let mut body = BytesMut::new();
     loop {
         let piece = tokio::time::timeout(idle, payload.next()).await;
@@ -80,11 +101,21 @@ pub async fn collect(mut payload: Payload, limit: usize, idle: Duration) -> ApiR
         let piece = piece
             .map_err(|_| ApiError::with_detail(Code::InvalidValue, "The body is broken off."))?;
         if body.len() + piece.len() > limit {
-            let detail = format!("The body may have {limit} bytes.");
-            return Err(ApiError::with_detail(Code::PayloadTooLarge, detail));
+            return Err(too_large());
         }
         body.extend_from_slice(&piece);
     }
+}
+
+/// Megabytes of JSON or base64 are not for the thread that serves requests.
+///
+/// # Errors
+/// Those of the work.
+pub async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> ApiResult<T> + Send + 'static,
+) -> ApiResult<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(ApiError::new(Code::Internal)))
 }
 
 /// Parses JSON; a fault names line and column.
@@ -103,13 +134,119 @@ pub fn parse(bytes: &[u8]) -> ApiResult<Value> {
 /// # Errors
 /// `invalid_value`.
 pub fn typed<T: DeserializeOwned>(value: Value) -> ApiResult<T> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let detail = error.inner().to_string();
-        if path == "." {
-            ApiError::with_detail(Code::InvalidValue, detail)
-        } else {
-            ApiError::at(Code::InvalidValue, path, detail)
+    // serde would take an array for an object, by position.
+    if !value.is_object() {
+        return Err(ApiError::with_detail(Code::InvalidValue, "expected a JSON object"));
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| misplaced(&error))
+}
+
+/// The refusal of a value that has not the known form.
+pub fn misplaced<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> ApiError {
+    let message = error.inner().to_string();
+    let path = error.path().to_string();
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    let place = match (path.as_str(), missing) {
+        (".", None) => return ApiError::with_detail(Code::InvalidValue, cure(&message)),
+        (".", Some(field)) => field.to_owned(),
+        (path, None) => path.to_owned(),
+        (path, Some(field)) => format!("{path}.{field}"),
+    };
+    ApiError::at(Code::InvalidValue, place, cure(&message))
+}
+
+/// What would be right, without the value that is wrong: it may be large, or
+/// content that must not be repeated. What serde expects comes last.
+fn cure(message: &str) -> String {
+    let Some((_, expected)) = message.rsplit_once(", expected ") else {
+        return if message.starts_with("unknown field") { "unknown field" } else { message }.into();
+    };
+    if message.starts_with("unknown field") {
+        format!("unknown field; expected {expected}")
+    } else {
+        format!("expected {expected}")
+    }
+}
+
+/// Text for people: at most 10,000 characters, none of them NUL, which
+/// Postgres cannot store.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+pub struct Text(#[schemars(length(max = 10_000))] String);
+
+impl TryFrom<String> for Text {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.chars().nth(10_000).is_some() {
+            return Err("at most 10000 characters");
         }
-    })
+        if text.contains('\0') {
+            return Err("text without the character U+0000");
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read into")]
+    struct Form {
+        items: Vec<Item>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read into")]
+    struct Item {
+        size: u8,
+        text: Option<Text>,
+    }
+
+    fn refusal(value: Value) -> Value {
+        let error = typed::<Form>(value).unwrap_err();
+        let body = actix_web::body::to_bytes(error.respond("r").into_body());
+        let bytes = body.now_or_never().unwrap();
+        let whole: Value = serde_json::from_slice(&bytes.unwrap_or_default()).unwrap();
+        json!([whole["errors"][0]["attr"], whole["errors"][0]["detail"]])
+    }
+
+    #[test]
+    fn a_fault_names_its_place_and_never_repeats_the_value() {
+        for (value, attr, detail) in [
+            (json!({}), json!("items"), "missing field `items`"),
+            (json!({"items": "secret, expected u8"}), json!("items"), "expected a sequence"),
+            (json!({"items": [{"size": "secret"}]}), json!("items[0].size"), "expected u8"),
+            (json!({"items": [{"size": 256}]}), json!("items[0].size"), "expected u8"),
+            (json!({"items": [{}]}), json!("items[0].size"), "missing field `size`"),
+            (
+                json!({"items": [{"size": 1, "text": "a\u{0}b"}]}),
+                json!("items[0].text"),
+                "text without the character U+0000",
+            ),
+        ] {
+            assert_eq!(refusal(value), json!([attr, detail]));
+        }
+        let unknown = refusal(json!({"items": [{"size": 1, "seize": 1}]}));
+        assert_eq!(unknown[0], "items[0].seize");
+        assert_eq!(unknown[1], "unknown field; expected `size` or `text`");
+    }
+
+    #[test]
+    fn the_place_of_a_fault_is_told_in_bounded_length() {
+        let place = refusal(json!({"x".repeat(5000): 1}))[0].as_str().unwrap().len();
+        assert_eq!(place, 200);
+    }
 }

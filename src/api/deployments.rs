@@ -1,9 +1,10 @@
 //! Deployments of an organisation.
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use apistos::api_operation;
 use millrace_entities::deployment;
+use millrace_entities::enums::WorkflowKind;
 use schemars::JsonSchema;
 use sea_orm::ActiveEnum;
 use serde::{Deserialize, Serialize};
@@ -12,8 +13,8 @@ use uuid::Uuid;
 
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
-use super::body::{Body, typed};
-use super::page::{Listing, PageQuery};
+use super::body::{Body, Text, typed};
+use super::page::{Listing, Paging};
 use super::workflows::Kind;
 use super::{IfMatch, MergePatch, Nothing, ResourceId, State};
 use crate::engine::Engine;
@@ -32,10 +33,10 @@ pub struct Identity {
     pub workflow: String,
     /// Name for people; the `api_name` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
+    pub display_name: Option<Text>,
     /// Text for people.
     #[serde(default)]
-    pub description: String,
+    pub description: Text,
     /// `ETL` or `TASK`; must match the workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_type: Option<Kind>,
@@ -125,6 +126,8 @@ pub struct DeploymentAnswer {
     display_name: String,
     description: String,
     workflow: String,
+    /// That of its workflow.
+    deployment_type: Kind,
     is_active: bool,
     /// Counts its changes and its workflow's, from 1.
     revision: i32,
@@ -154,7 +157,7 @@ impl Answers for DeploymentCreated {
 }
 
 impl DeploymentAnswer {
-    fn of(row: deployment::Model) -> Self {
+    fn of(row: deployment::Model, kind: WorkflowKind) -> Self {
         Self {
             id: row.id.to_string(),
             api_endpoint: format!("/deployment/{}/", row.public_id),
@@ -163,6 +166,7 @@ impl DeploymentAnswer {
             display_name: row.display_name,
             description: row.description,
             workflow: row.workflow_id.to_string(),
+            deployment_type: kind.into(),
             is_active: row.is_active,
             revision: row.revision,
             created_at: time(row.created_at),
@@ -182,10 +186,10 @@ pub async fn create(
 ) -> ApiResult<Answer<DeploymentCreated>> {
     let write = DeploymentWrite::parse(body.0.0)?;
     let owner = manager.0.organisation_id;
-    let draft = draft(&state.engine, owner, write).await?;
+    let (draft, kind) = draft(&state.engine, owner, write).await?;
     let (row, key) = state.engine.create_deployment(owner, draft).await?;
     let (place, revision) = (format!("/deployment/{}/", row.public_id), row.revision);
-    let deployment = DeploymentAnswer::of(row);
+    let deployment = DeploymentAnswer::of(row, kind);
     let created = DeploymentCreated { deployment, api_key: key.reveal().to_owned() };
     Ok(Answer::created(created).location(&place).etag(revision))
 }
@@ -195,11 +199,11 @@ pub async fn create(
 pub async fn list(
     state: Data<State>,
     manager: OrganisationManager,
-    query: Query<PageQuery>,
+    paging: Paging,
 ) -> ApiResult<Answer<Listing<DeploymentAnswer>>> {
-    let page = query.page()?;
-    let found = state.engine.store().deployments(manager.0.organisation_id, page).await?;
-    Ok(Answer::ok(Listing::new(page, found, DeploymentAnswer::of)))
+    let found = state.engine.store().deployments(manager.0.organisation_id, paging.page).await?;
+    let shown = |(row, kind)| DeploymentAnswer::of(row, kind);
+    Ok(Answer::ok(Listing::new(&paging, found, shown)))
 }
 
 /// Get a deployment
@@ -209,9 +213,11 @@ pub async fn get(
     manager: OrganisationManager,
     id: ResourceId,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
-    let row = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
+    let owner = manager.0.organisation_id;
+    let row = state.engine.store().deployment(owner, id.0).await?;
+    let kind = state.engine.store().workflow(owner, row.workflow_id).await?.kind;
     let revision = row.revision;
-    Ok(Answer::ok(DeploymentAnswer::of(row)).etag(revision))
+    Ok(Answer::ok(DeploymentAnswer::of(row, kind)).etag(revision))
 }
 
 /// Replace a deployment
@@ -272,10 +278,10 @@ async fn change(
     object: Map<String, Value>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let write = DeploymentWrite::parse(object)?;
-    let draft = draft(&state.engine, current.organisation_id, write).await?;
+    let (draft, kind) = draft(&state.engine, current.organisation_id, write).await?;
     let row = state.engine.replace_deployment(current, draft).await?;
     let revision = row.revision;
-    Ok(Answer::ok(DeploymentAnswer::of(row)).etag(revision))
+    Ok(Answer::ok(DeploymentAnswer::of(row, kind)).etag(revision))
 }
 
 /// What is to be, with a workflow that is the organisation's and of its type.
@@ -283,7 +289,7 @@ async fn draft(
     engine: &Engine,
     organisation_id: Uuid,
     write: DeploymentWrite,
-) -> ApiResult<DeploymentDraft> {
+) -> ApiResult<(DeploymentDraft, WorkflowKind)> {
     let DeploymentWrite { identity, settings } = write;
     let unknown =
         || ApiError::at(Code::InvalidValue, "workflow", "the id of one of your workflows");
@@ -296,12 +302,13 @@ async fn draft(
         let detail = format!("its workflow is of type {}", workflow.kind.to_value());
         return Err(ApiError::at(Code::InvalidValue, "deployment_type", detail));
     }
-    Ok(DeploymentDraft {
+    let draft = DeploymentDraft {
         workflow_id,
-        display_name: identity.display_name.unwrap_or_else(|| identity.api_name.clone()),
+        display_name: identity.display_name.map_or_else(|| identity.api_name.clone(), Into::into),
         api_name: identity.api_name,
-        description: identity.description,
+        description: identity.description.into(),
         is_active: identity.is_active,
         settings,
-    })
+    };
+    Ok((draft, workflow.kind))
 }

@@ -130,3 +130,56 @@ fn refusal_of(error: &Error) -> ApiError {
     };
     ApiError::new(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::error::{ErrorBadRequest, ErrorInternalServerError};
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service, read_body_json, try_call_service};
+    use actix_web::{App, web};
+    use serde_json::Value;
+
+    use super::*;
+
+    async fn panics() -> HttpResponse {
+        panic!("the inside")
+    }
+
+    async fn blames_us() -> Result<HttpResponse, Error> {
+        Err(ErrorInternalServerError("the inside"))
+    }
+
+    async fn blames_the_caller() -> Result<HttpResponse, Error> {
+        Err(ErrorBadRequest("the inside"))
+    }
+
+    #[actix_web::test]
+    async fn a_panic_and_any_error_are_answered_in_the_one_shape_without_the_inside() {
+        let app = App::new()
+            .wrap(from_fn(envelope))
+            .route("/panics", web::get().to(panics))
+            .route("/ours", web::get().to(blames_us))
+            .route("/theirs", web::get().to(blames_the_caller));
+        let app = init_service(app).await;
+        for (path, status, code) in [
+            ("/panics", 500, "internal"),
+            ("/ours", 500, "internal"),
+            ("/theirs", 400, "invalid_value"),
+        ] {
+            let request = TestRequest::get().uri(path).insert_header((REQUEST_ID, "mine"));
+            let response = match try_call_service(&app, request.to_request()).await {
+                Ok(response) => response.map_into_boxed_body(),
+                Err(error) => {
+                    let request = TestRequest::default().to_http_request();
+                    ServiceResponse::new(request, error.error_response())
+                }
+            };
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers().get(&REQUEST_ID).unwrap(), "mine");
+            let body: Value = read_body_json(response).await;
+            assert_eq!(body["errors"][0]["code"], code);
+            assert_eq!(body["request_id"], "mine");
+            assert!(!body.to_string().contains("inside"), "{body}");
+        }
+    }
+}

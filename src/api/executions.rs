@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use apistos::{ApiComponent, api_operation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,11 +13,11 @@ use uuid::Uuid;
 use super::answer::{Answer, Answers, time};
 use super::auth::Caller;
 use super::intake::{Intake, Submission};
+use super::query::Query;
 use super::{ExecutionId, State};
 use crate::engine::deployment::{Admission, Refusal};
 use crate::engine::directory::{self, Entry};
 use crate::engine::lifecycle::{self, Status};
-use crate::engine::limiter::RateState;
 use crate::engine::live::Progress;
 use crate::engine::{CancelError, error_parts};
 use crate::error::{ApiError, ApiResult, Code};
@@ -136,6 +136,7 @@ impl Answers for ResultAnswer {
 #[serde(deny_unknown_fields)]
 pub struct WaitQuery {
     /// Holds the answer until the status changes, for at most so many seconds (≤ 55).
+    #[schemars(range(min = 0, max = 55))]
     wait: Option<u64>,
 }
 
@@ -147,18 +148,22 @@ pub async fn submit(
     caller: Caller,
     submission: Submission,
 ) -> ApiResult<Answer<Submitted>> {
-    let Accepted { id, timeout, rate, progress } = accept(&state, &caller.0, submission).await?;
-    let links = Urls::of(&state, &caller.0.entry, id);
-    if timeout > 0 && lifecycle::is_terminal(progress.status) {
-        refuse_failed(&state, &caller.0.entry, id, &progress)
-            .await
-            .map_err(|error| error.rate(rate))?;
-        let body = submitted(&state, &caller.0.entry, id, &progress).await?;
-        return Ok(Answer::ok(body).location(&links.status).rate(rate));
-    }
-    let body = submitted(&state, &caller.0.entry, id, &progress).await?;
-    let answer = Answer::with_status(StatusCode::ACCEPTED, body);
-    Ok(answer.location(&links.status).retry_after(POLL_SECONDS).rate(rate))
+    let entry = &caller.0.entry;
+    admitted(&state, entry, async |admission| {
+        let Accepted { id, timeout, progress } =
+            accept(&state, &caller.0, admission, submission).await?;
+        let place = Urls::of(&state, entry, id).status;
+        if timeout > 0 && lifecycle::is_terminal(progress.status) {
+            let refused = refuse_failed(&state, entry, id, &progress).await;
+            refused.map_err(|error| error.location(&place))?;
+            let body = submitted(&state, entry, id, &progress).await?;
+            return Ok(Answer::ok(body).location(&place));
+        }
+        let body = submitted(&state, entry, id, &progress).await?;
+        let answer = Answer::with_status(StatusCode::ACCEPTED, body);
+        Ok(answer.location(&place).retry_after(POLL_SECONDS))
+    })
+    .await
 }
 
 /// Status
@@ -171,16 +176,17 @@ pub async fn status(
     query: Query<WaitQuery>,
 ) -> ApiResult<Answer<StatusAnswer>> {
     let entry = &caller.0.entry;
+    let wait = query.0.wait.unwrap_or_default();
+    if wait > MAX_WAIT {
+        let detail = format!("from 0 to {MAX_WAIT} seconds");
+        return Err(ApiError::at(Code::InvalidValue, "wait", detail));
+    }
     let mut progress = state.engine.progress(entry, id.0).await?;
-    if let Some(seconds) = query.wait {
-        if seconds > MAX_WAIT {
-            let detail = format!("from 0 to {MAX_WAIT} seconds");
-            return Err(ApiError::at(Code::InvalidValue, "wait", detail));
-        }
+    if wait > 0 {
         let seen = progress.status;
         let changed = move |now: &Progress| now.status != seen;
         if !lifecycle::is_terminal(seen) {
-            let limit = Duration::from_secs(seconds);
+            let limit = Duration::from_secs(wait);
             progress = state.engine.wait(entry, id.0, limit, changed).await?;
         }
     }
@@ -228,33 +234,39 @@ pub async fn cancel(
     Ok(Answer::with_status(StatusCode::ACCEPTED, body))
 }
 
+/// Runs `work` if the deployment admits a submission. Every answer, refusals
+/// included, says what is left of the rate limit.
+pub(super) async fn admitted<T>(
+    state: &State,
+    entry: &Entry,
+    work: impl AsyncFnOnce(Admission) -> ApiResult<Answer<T>>,
+) -> ApiResult<Answer<T>> {
+    let (known, admission) = state.engine.admit(entry).await;
+    let answered = match admission {
+        Ok(admission) => work(admission).await,
+        Err(refusal) => Err(refused(refusal)),
+    };
+    let rate = match known {
+        Some(rate) => Some(rate),
+        None => state.engine.rate(entry).await,
+    };
+    answered.map(|answer| answer.rate(rate)).map_err(|error| error.rate(rate))
+}
+
 /// What both families of submit routes have in common: an execution that is
 /// stored, and where it stands after the wait the caller asked for.
 pub(super) struct Accepted {
     pub(super) id: Uuid,
     pub(super) timeout: i32,
-    pub(super) rate: Option<RateState>,
     pub(super) progress: Progress,
 }
 
 pub(super) async fn accept(
     state: &State,
     caller: &directory::Caller,
-    submission: Submission,
-) -> ApiResult<Accepted> {
-    let (rate, admitted) = state.engine.admit(&caller.entry).await;
-    let admission = admitted.map_err(|refusal| refused(refusal).rate(rate))?;
-    let accepted = read_and_store(state, caller, admission, submission).await;
-    let (id, timeout, progress) = accepted.map_err(|error| error.rate(rate))?;
-    Ok(Accepted { id, timeout, rate, progress })
-}
-
-async fn read_and_store(
-    state: &State,
-    caller: &directory::Caller,
     admission: Admission,
     submission: Submission,
-) -> ApiResult<(Uuid, i32, Progress)> {
+) -> ApiResult<Accepted> {
     let Intake { request, documents, timeout } = submission.read(&admission.revision).await?;
     let row = state.engine.accept(caller, admission, &request, &documents).await?;
     let mut progress = Progress::from_row(&row);
@@ -262,7 +274,7 @@ async fn read_and_store(
         let limit = Duration::from_secs(timeout.unsigned_abs().into());
         progress = state.engine.wait(&caller.entry, row.id, limit, |_| false).await?;
     }
-    Ok((row.id, timeout, progress))
+    Ok(Accepted { id: row.id, timeout, progress })
 }
 
 fn refused(refusal: Refusal) -> ApiError {

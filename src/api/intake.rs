@@ -78,10 +78,12 @@ impl Submission {
         };
         let limit = Duration::from_secs(settings.request_timeout_seconds.into());
         let store = state.engine.context().services.documents.clone();
-        let media = body::media_type(&self.request).unwrap_or_default();
+        let media = body::media_type(&self.request)?;
         let reading = async {
             match media.as_str() {
-                "application/json" => json::read(self.payload, &bounds, &store).await,
+                "application/json" => {
+                    json::read(&self.request, self.payload, &bounds, &store).await
+                }
                 "multipart/form-data" => {
                     form::read(&self.request, self.payload, &bounds, &store).await
                 }

@@ -1,7 +1,7 @@
 //! Keys of a deployment.
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use apistos::api_operation;
 use chrono::{DateTime, Utc};
 use millrace_entities::api_key;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
-use super::body::Body;
-use super::page::{Listing, PageQuery};
+use super::body::{Body, Text};
+use super::page::{Listing, Paging};
 use super::{KeyId, Nothing, ResourceId, State};
 use crate::clock;
 use crate::error::{ApiError, ApiResult, Code};
@@ -23,7 +23,7 @@ use crate::error::{ApiError, ApiResult, Code};
 pub struct NewKey {
     /// Text for people.
     #[serde(default)]
-    description: String,
+    description: Text,
     /// From when on it opens nothing (RFC 3339); absent: never.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -91,7 +91,7 @@ pub async fn create(
     }
     let owner = manager.0.organisation_id;
     let deployment = state.engine.store().deployment(owner, deployment.0).await?;
-    let (row, key) = state.engine.create_key(deployment.id, description, expires_at).await?;
+    let (row, key) = state.engine.create_key(deployment.id, description.into(), expires_at).await?;
     let created = KeyCreated { key: KeyAnswer::of(row), api_key: key.reveal().to_owned() };
     Ok(Answer::created(created))
 }
@@ -103,13 +103,12 @@ pub async fn list(
     state: Data<State>,
     manager: OrganisationManager,
     deployment: ResourceId,
-    query: Query<PageQuery>,
+    paging: Paging,
 ) -> ApiResult<Answer<Listing<KeyAnswer>>> {
-    let page = query.page()?;
     let owner = manager.0.organisation_id;
     let deployment = state.engine.store().deployment(owner, deployment.0).await?;
-    let found = state.engine.store().api_keys(deployment.id, page).await?;
-    Ok(Answer::ok(Listing::new(page, found, KeyAnswer::of)))
+    let found = state.engine.store().api_keys(deployment.id, paging.page).await?;
+    Ok(Answer::ok(Listing::new(&paging, found, KeyAnswer::of)))
 }
 
 /// Get a key

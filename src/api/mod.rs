@@ -9,8 +9,10 @@ mod executions;
 mod health;
 mod intake;
 mod keys;
+pub mod negotiate;
 mod organisations;
 mod page;
+mod query;
 pub mod slashes;
 mod unstract;
 mod workflows;
@@ -180,8 +182,9 @@ impl FromRequest for IfMatch {
     type Future = Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let header = request.headers().get(IF_MATCH).and_then(|value| value.to_str().ok());
-        ready(Ok(Self(header.map(ToOwned::to_owned))))
+        let header = request.headers().get(IF_MATCH);
+        // What is no text matches no revision.
+        ready(Ok(Self(header.map(|value| value.to_str().unwrap_or_default().to_owned()))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Organisations, made by the operator.
 
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use apistos::api_operation;
 use millrace_entities::organisation;
 use schemars::JsonSchema;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::State;
 use super::answer::{Answer, Answers, time};
 use super::auth::Operator;
-use super::body::Body;
-use super::page::{Listing, PageQuery};
+use super::body::{Body, Text};
+use super::page::{Listing, Paging};
 use crate::error::{ApiError, ApiResult, Code};
 
 /// A new organisation.
@@ -21,7 +21,7 @@ pub struct NewOrganisation {
     org_id: String,
     /// Name for people; the slug if absent.
     #[serde(default)]
-    name: Option<String>,
+    name: Option<Text>,
 }
 
 /// An organisation.
@@ -59,7 +59,7 @@ pub async fn create(
         let detail = "lower-case letters, digits and -, 1 to 63, not beginning or ending with -";
         return Err(ApiError::at(Code::InvalidValue, "org_id", detail));
     }
-    let name = name.unwrap_or_else(|| org_id.clone());
+    let name = name.map_or_else(|| org_id.clone(), Into::into);
     let (row, key) = state.engine.create_organisation(org_id, name).await?;
     Ok(Answer::created(OrganisationCreated {
         org_id: row.slug,
@@ -74,16 +74,15 @@ pub async fn create(
 pub async fn list(
     state: Data<State>,
     _operator: Operator,
-    query: Query<PageQuery>,
+    paging: Paging,
 ) -> ApiResult<Answer<Listing<OrganisationAnswer>>> {
-    let page = query.page()?;
-    let found = state.engine.store().organisations(page).await?;
+    let found = state.engine.store().organisations(paging.page).await?;
     let shown = |row: organisation::Model| OrganisationAnswer {
         org_id: row.slug,
         name: row.name,
         created_at: time(row.created_at),
     };
-    Ok(Answer::ok(Listing::new(page, found, shown)))
+    Ok(Answer::ok(Listing::new(&paging, found, shown)))
 }
 
 /// RFC 1123 section 2.1: a label of letters, digits and inner hyphens.

@@ -1,10 +1,17 @@
 //! Lists in pages.
 
-use apistos::ApiComponent;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+use apistos::paths::Parameter;
+use apistos::reference_or::ReferenceOr;
+use apistos::{ApiComponent, Schema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answers;
+use super::query::Query;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::store::workflows::{Page, Paged};
 
@@ -14,10 +21,12 @@ const PAGE_SIZE: u64 = 50;
 /// Which page.
 #[derive(Deserialize, JsonSchema, ApiComponent)]
 #[serde(deny_unknown_fields)]
-pub struct PageQuery {
+struct PageQuery {
     /// From 1.
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
     page: Option<u64>,
-    /// At most 1000.
+    /// At most 1000; 50 if absent.
+    #[schemars(range(min = 1, max = 1000))]
     page_size: Option<u64>,
 }
 
@@ -26,7 +35,7 @@ impl PageQuery {
     ///
     /// # Errors
     /// `invalid_value` with the place.
-    pub fn page(&self) -> ApiResult<Page> {
+    fn page(&self) -> ApiResult<Page> {
         let number = self.page.unwrap_or(1);
         let size = self.page_size.unwrap_or(PAGE_SIZE);
         if !(1..=u64::from(u32::MAX)).contains(&number) {
@@ -40,14 +49,56 @@ impl PageQuery {
     }
 }
 
+/// Which page of which list.
+pub struct Paging {
+    /// The page in the store's terms.
+    pub page: Page,
+    path: String,
+}
+
+impl Paging {
+    fn of(request: &HttpRequest) -> ApiResult<Self> {
+        let page = Query::<PageQuery>::of(request)?.0.page()?;
+        Ok(Self { page, path: request.path().to_owned() })
+    }
+
+    /// Path and query of another page of the list.
+    fn link(&self, index: u64) -> String {
+        format!("{}?page={}&page_size={}", self.path, index + 1, self.page.size)
+    }
+}
+
+impl FromRequest for Paging {
+    type Error = ApiError;
+    type Future = Ready<ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
+    }
+}
+
+impl ApiComponent for Paging {
+    fn child_schemas() -> Vec<(String, ReferenceOr<Schema>)> {
+        Vec::new()
+    }
+
+    fn schema() -> Option<(String, ReferenceOr<Schema>)> {
+        None
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        Query::<PageQuery>::parameters()
+    }
+}
+
 /// A page of a list.
 #[derive(Serialize, JsonSchema)]
 pub struct Listing<T> {
     /// Rows in the whole list.
     count: u64,
-    /// Query of the next page.
+    /// Path and query of the next page.
     next: Option<String>,
-    /// Query of the page before.
+    /// Path and query of the page before.
     previous: Option<String>,
     results: Vec<T>,
 }
@@ -58,13 +109,13 @@ impl<T> Answers for Listing<T> {
 
 impl<T> Listing<T> {
     /// A page of rows as callers see them.
-    pub fn new<R>(page: Page, found: Paged<R>, shown: impl FnMut(R) -> T) -> Self {
-        let link = |index: u64| format!("?page={}&page_size={}", index + 1, page.size);
+    pub fn new<R>(paging: &Paging, found: Paged<R>, shown: impl FnMut(R) -> T) -> Self {
+        let page = paging.page;
         let more = (page.index + 1) * page.size < found.total;
         Self {
             count: found.total,
-            next: more.then(|| link(page.index + 1)),
-            previous: page.index.checked_sub(1).map(link),
+            next: more.then(|| paging.link(page.index + 1)),
+            previous: page.index.checked_sub(1).map(|index| paging.link(index)),
             results: found.rows.into_iter().map(shown).collect(),
         }
     }

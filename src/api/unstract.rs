@@ -1,7 +1,7 @@
 //! Unstract's own form of submit and status, so that its clients work.
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use apistos::{ApiComponent, api_operation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::answer::{Answer, Answers};
 use super::auth::UnstractCaller;
 use super::executions::{self, Accepted, POLL_SECONDS, Submitted};
 use super::intake::Submission;
+use super::query::Query;
 use crate::engine::error_parts;
 use crate::engine::lifecycle::{self, Status};
 use crate::error::{ApiError, ApiResult, Code};
@@ -46,10 +47,14 @@ pub async fn submit(
     caller: UnstractCaller,
     submission: Submission,
 ) -> ApiResult<Answer<Submitted>> {
-    let Accepted { id, rate, progress, .. } =
-        executions::accept(&state, &caller.0, submission).await?;
-    let body = executions::submitted(&state, &caller.0.entry, id, &progress).await?;
-    Ok(Answer::with_status(status_code(progress.status, true), body).rate(rate))
+    let entry = &caller.0.entry;
+    executions::admitted(&state, entry, async |admission| {
+        let Accepted { id, progress, .. } =
+            executions::accept(&state, &caller.0, admission, submission).await?;
+        let body = executions::submitted(&state, entry, id, &progress).await?;
+        Ok(Answer::with_status(status_code(progress.status, true), body))
+    })
+    .await
 }
 
 /// Status and result (Unstract)
@@ -61,7 +66,7 @@ pub async fn status(
     query: Query<StatusQuery>,
 ) -> ApiResult<Answer<UnstractStatus>> {
     let entry = &caller.0.entry;
-    let id: Uuid = query.execution_id.parse().map_err(|_| ApiError::new(Code::NotFound))?;
+    let id: Uuid = query.0.execution_id.parse().map_err(|_| ApiError::new(Code::NotFound))?;
     let progress = state.engine.progress(entry, id).await?;
     if progress.expires_at.is_some_and(|end| end <= crate::clock::now()) {
         return Err(ApiError::new(Code::ResultExpired));

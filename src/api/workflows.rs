@@ -1,7 +1,7 @@
 //! Workflows of an organisation.
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use apistos::api_operation;
 use millrace_entities::enums::WorkflowKind;
 use millrace_entities::workflow;
@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
-use super::body::{Body, typed};
-use super::page::{Listing, PageQuery};
+use super::body::{Body, Text, typed};
+use super::page::{Listing, Paging};
 use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::manage::{WorkflowDraft, check_steps};
 use crate::engine::plan::StepDefinition;
@@ -27,13 +27,13 @@ const MAX_NAME: usize = 200;
 #[serde(deny_unknown_fields)]
 pub struct WorkflowWrite {
     /// Name, unique in the organisation.
-    pub name: String,
+    pub name: Text,
     /// `ETL` (documents into a destination) or `TASK` (documents or JSON into a result).
     #[serde(rename = "type")]
     pub kind: Kind,
     /// Text for people.
     #[serde(default)]
-    pub description: String,
+    pub description: Text,
     /// The steps, in the order in which they run.
     #[schemars(with = "Vec<StepWrite>")]
     pub steps: Vec<StepDefinition>,
@@ -41,14 +41,15 @@ pub struct WorkflowWrite {
 
 impl WorkflowWrite {
     fn draft(self) -> ApiResult<WorkflowDraft> {
-        if self.name.is_empty() || self.name.chars().count() > MAX_NAME {
+        let name = String::from(self.name);
+        if name.is_empty() || name.chars().count() > MAX_NAME {
             let detail = format!("1 to {MAX_NAME} characters");
             return Err(ApiError::at(Code::InvalidValue, "name", detail));
         }
         Ok(WorkflowDraft {
-            name: self.name,
+            name,
             kind: self.kind.into(),
-            description: self.description,
+            description: self.description.into(),
             steps: self.steps,
         })
     }
@@ -77,6 +78,15 @@ pub enum Kind {
     Etl,
     /// Documents or JSON into a result.
     Task,
+}
+
+impl From<WorkflowKind> for Kind {
+    fn from(kind: WorkflowKind) -> Self {
+        match kind {
+            WorkflowKind::Etl => Self::Etl,
+            WorkflowKind::Task => Self::Task,
+        }
+    }
 }
 
 impl From<Kind> for WorkflowKind {
@@ -156,11 +166,10 @@ pub async fn create(
 pub async fn list(
     state: Data<State>,
     manager: OrganisationManager,
-    query: Query<PageQuery>,
+    paging: Paging,
 ) -> ApiResult<Answer<Listing<WorkflowAnswer>>> {
-    let page = query.page()?;
-    let found = state.engine.store().workflows(manager.0.organisation_id, page).await?;
-    Ok(Answer::ok(Listing::new(page, found, WorkflowAnswer::from)))
+    let found = state.engine.store().workflows(manager.0.organisation_id, paging.page).await?;
+    Ok(Answer::ok(Listing::new(&paging, found, WorkflowAnswer::from)))
 }
 
 /// Get a workflow

@@ -108,7 +108,7 @@ async fn declare_one(
     let name = file.name.clone();
     let workflow = declare_workflow(engine, organisation_id, file).await?;
     let known = engine.store().deployments(organisation_id, ALL).await?.rows;
-    if let Some(deployment) = known.into_iter().find(|row| row.api_name == name) {
+    if let Some((deployment, _)) = known.into_iter().find(|(row, _)| row.api_name == name) {
         let expires = clock::now() + Duration::days(KEY_DAYS);
         let (_, key) = engine.create_key(deployment.id, "demo".into(), Some(expires)).await?;
         return Ok((deployment, key));

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, Writer};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::Hash;
@@ -65,7 +66,7 @@ impl DocumentStore {
         Ok(Upload {
             operator: self.operator.clone(),
             path,
-            writer,
+            writer: Some(writer),
             hasher: blake3::Hasher::new(),
             size: 0,
         })
@@ -112,11 +113,12 @@ impl DocumentStore {
 }
 
 /// Bytes on their way into the store. Nothing of it can be read until
-/// [`Upload::finish`].
+/// [`Upload::finish`]; if that is not reached, what arrived is removed.
 pub struct Upload {
     operator: Operator,
     path: String,
-    writer: Writer,
+    /// None once nothing is left to be removed.
+    writer: Option<Writer>,
     hasher: blake3::Hasher,
     size: u64,
 }
@@ -129,7 +131,10 @@ impl Upload {
     pub async fn write(&mut self, piece: Bytes) -> Result<(), StoreError> {
         self.hasher.update(&piece);
         self.size += piece.len() as u64;
-        Ok(self.writer.write(piece).await?)
+        if let Some(writer) = &mut self.writer {
+            writer.write(piece).await?;
+        }
+        Ok(())
     }
 
     /// Bytes taken so far.
@@ -145,7 +150,9 @@ impl Upload {
     /// # Errors
     /// If the store cannot be written.
     pub async fn finish(mut self) -> Result<Stored, StoreError> {
-        self.writer.close().await?;
+        if let Some(writer) = &mut self.writer {
+            writer.close().await?;
+        }
         let hash = Hash::from(self.hasher.finalize());
         let path = path_of(hash);
         if self.operator.info().capability().rename {
@@ -154,15 +161,35 @@ impl Upload {
             self.operator.copy(&self.path, &path).await?;
             self.operator.delete(&self.path).await?;
         }
+        self.writer = None;
         Ok(Stored { hash, size: self.size })
     }
 
     /// Gives the upload up and removes what arrived.
     pub async fn abort(mut self) {
-        let aborted = self.writer.abort().await;
-        let deleted = self.operator.delete(&self.path).await;
-        if let Err(error) = aborted.and(deleted) {
-            tracing::debug!(%error, "an abandoned upload is left for the sweeper");
+        if let Some(removal) = self.removal() {
+            removal.await;
+        }
+    }
+
+    fn removal(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let mut writer = self.writer.take()?;
+        let (operator, path) = (self.operator.clone(), std::mem::take(&mut self.path));
+        Some(async move {
+            let aborted = writer.abort().await;
+            let deleted = operator.delete(&path).await;
+            if let Err(error) = aborted.and(deleted) {
+                tracing::debug!(%error, "an abandoned upload is left for the sweeper");
+            }
+        })
+    }
+}
+
+impl Drop for Upload {
+    /// The request went away in the middle.
+    fn drop(&mut self) {
+        if let (Some(removal), Ok(runtime)) = (self.removal(), Handle::try_current()) {
+            runtime.spawn(removal);
         }
     }
 }

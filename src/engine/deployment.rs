@@ -111,6 +111,15 @@ pub struct Changed;
 #[rtype(result = "()")]
 pub struct Retire;
 
+/// What is left of the rate limit?
+#[derive(Message)]
+#[rtype(result = "RateLeft")]
+pub struct AskRate;
+
+/// The answer to [`AskRate`].
+#[derive(MessageResponse)]
+pub struct RateLeft(pub RateState);
+
 struct Waiting {
     id: Uuid,
     work: Work,
@@ -219,6 +228,14 @@ impl Handler<Refund> for Deployment {
 
     fn handle(&mut self, _: Refund, _: &mut Self::Context) {
         self.limiter.refund();
+    }
+}
+
+impl Handler<AskRate> for Deployment {
+    type Result = RateLeft;
+
+    fn handle(&mut self, _: AskRate, _: &mut Self::Context) -> RateLeft {
+        RateLeft(self.limiter.state())
     }
 }
 

@@ -39,7 +39,7 @@ use crate::steps::{DocumentRef, Services};
 use crate::store::committer::{CommitError, Committer, ExecutionRow, Write};
 use crate::store::{Store, StoreError};
 use context::Context;
-use deployment::{Admission, Admit, Begin, Cancel, Refund, Refusal};
+use deployment::{Admission, Admit, AskRate, Begin, Cancel, Refund, Refusal};
 use directory::{Caller, Directory, Entry, Manager};
 use lifecycle::Status;
 use limiter::RateState;
@@ -150,6 +150,12 @@ impl Engine {
             }
         }
         (None, Err(Refusal::Unavailable))
+    }
+
+    /// What is left of the deployment's rate limit.
+    pub async fn rate(&self, entry: &Entry) -> Option<RateState> {
+        let address = entry.address.load_full()?;
+        address.send(AskRate).await.ok().map(|left| left.0)
     }
 
     async fn revive(&self, id: Uuid) -> bool {

@@ -1,7 +1,8 @@
 //! Deployments and their revisions, in the scope of their organisation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use millrace_entities::enums::WorkflowKind;
 use millrace_entities::{api_key, deployment, deployment_revision, organisation, workflow};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
@@ -103,7 +104,8 @@ impl Store {
         .await
     }
 
-    /// The organisation's deployments, in the order of their names.
+    /// The organisation's deployments, each with its workflow's type, in the
+    /// order of their names.
     ///
     /// # Errors
     /// The store's.
@@ -111,11 +113,21 @@ impl Store {
         &self,
         organisation_id: Uuid,
         page: Page,
-    ) -> Result<Paged<deployment::Model>, StoreError> {
+    ) -> Result<Paged<(deployment::Model, WorkflowKind)>, StoreError> {
         self.read(move |db| async move {
             let found = of(organisation_id).order_by_asc(deployment::Column::ApiName);
             let pages = found.paginate(&db, page.size);
-            Ok(Paged { total: pages.num_items().await?, rows: pages.fetch_page(page.index).await? })
+            let total = pages.num_items().await?;
+            let rows = pages.fetch_page(page.index).await?;
+            let ids: HashSet<Uuid> = rows.iter().map(|row| row.workflow_id).collect();
+            let named = workflow::Column::Id.is_in(ids);
+            let workflows = workflow::Entity::find().filter(named).all(&db).await?;
+            let kinds: HashMap<Uuid, WorkflowKind> =
+                workflows.into_iter().map(|row| (row.id, row.kind)).collect();
+            // A row whose workflow changed between the reads has lost its place here.
+            let typed = |row: deployment::Model| Some((*kinds.get(&row.workflow_id)?, row));
+            let rows = rows.into_iter().filter_map(typed).map(|(kind, row)| (row, kind)).collect();
+            Ok(Paged { total, rows })
         })
         .await
     }

@@ -36,6 +36,20 @@ impl Store {
         .await
     }
 
+    /// Makes a platform key.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn create_platform_key(&self, key: platform_key::Model) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                key.into_active_model().insert(tx).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Makes a key of a deployment.
     ///
     /// # Errors

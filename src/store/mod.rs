@@ -66,6 +66,9 @@ impl From<DbErr> for StoreError {
             {
                 Self::Unavailable(error.to_string())
             }
+            DbErr::Exec(RuntimeErr::SqlxError(ref inner)) if pools::is_restricted(inner) => {
+                Self::Referenced
+            }
             DbErr::RecordNotFound(_) => Self::NotFound,
             _ => Self::Fault(error.to_string()),
         }

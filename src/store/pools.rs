@@ -108,6 +108,13 @@ fn lock(database: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Whether SQLite refused to delete a row that another refers to: for
+/// `ON DELETE RESTRICT` it has another code (1811) than SeaORM knows of foreign
+/// keys.
+pub(super) fn is_restricted(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("1811"))
+}
+
 /// Whether the database is away, as opposed to a statement that is wrong.
 pub(super) fn is_outage(error: &sqlx::Error) -> bool {
     match error {

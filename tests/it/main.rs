@@ -9,17 +9,27 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
+mod auth;
 mod cancel;
 mod committer;
+mod contract;
 mod crash;
 mod demo;
 mod dependencies;
 mod documents;
+mod intake;
 mod invoices;
+mod keys;
 mod life;
 mod load;
+mod logs;
+mod manage;
+mod openapi;
 mod readme;
+mod refusals;
+mod slow;
 mod store;
 mod streaming;
 mod supervision;
 mod support;
+mod wire;

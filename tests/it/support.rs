@@ -178,6 +178,21 @@ impl Process {
         arguments: &[&str],
         changes: &[(&str, &str)],
     ) -> Self {
+        Self::spawn(database, arguments, changes, Stdio::inherit()).await
+    }
+
+    /// Starts with a log of this level, which goes into a file.
+    pub async fn start_logging(database: &Database, level: &str, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self::spawn(database, &[], &[("MILLRACE_LOG__LEVEL", level)], log.into()).await
+    }
+
+    async fn spawn(
+        database: &Database,
+        arguments: &[&str],
+        changes: &[(&str, &str)],
+        log: Stdio,
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
         command
             .arg("serve")
@@ -188,6 +203,7 @@ impl Process {
             .env("MILLRACE_DATABASE__URL", &database.url)
             .env("MILLRACE_DOCUMENTS__FOLDER", database.path("documents"))
             .env("MILLRACE_LOG__LEVEL", "warn")
+            .stderr(log)
             .stdout(Stdio::piped());
         command.envs(changes.iter().copied());
         let mut child = command.spawn().unwrap();

@@ -1,8 +1,11 @@
 //! A submission as a multipart form (RFC 7578), documents streamed.
 
+use std::collections::HashSet;
+
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
 use futures_util::{StreamExt, TryStreamExt};
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
@@ -14,9 +17,6 @@ use super::{Bounds, Intake, abandon, document, file_too_large, store_away, too_m
 use crate::documents::DocumentStore;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::steps::DocumentRef;
-
-/// Form fields that are not files in one submission.
-const MAX_FIELDS: usize = 64;
 
 /// A submission. It has at least one of `files` or `input_data`.
 #[derive(Deserialize, JsonSchema)]
@@ -38,6 +38,8 @@ pub(super) struct FormSubmission {
     include_metrics: Option<bool>,
     /// Whether each result brings the document's text.
     include_extracted_text: Option<bool>,
+    /// Taken for the sake of Unstract's clients; every document is processed anew.
+    use_file_history: Option<bool>,
     /// Names to find the execution by, separated by commas.
     tags: Option<String>,
 }
@@ -72,7 +74,7 @@ pub(super) async fn read(
 ) -> ApiResult<Intake> {
     let mut form = Multipart::new(request.headers(), payload);
     let mut intake = Intake::default();
-    let mut fields = 0;
+    let mut seen = HashSet::new();
     loop {
         let next = tokio::time::timeout(bounds.idle, form.try_next()).await;
         let next = next.map_err(|_| ApiError::new(Code::RequestTimeout))?;
@@ -86,17 +88,43 @@ pub(super) async fn read(
             intake.documents.push(file(field, position, bounds, store).await?);
             continue;
         }
-        fields += 1;
-        if fields > MAX_FIELDS {
-            return Err(ApiError::with_detail(Code::InvalidForm, "The form has too many fields."));
-        }
         let text = text(field, &name, bounds).await?;
         apply(&mut intake, &name, &text)?;
+        // Known fields, each once: this bounds what a form takes in memory.
+        if !seen.insert(name.clone()) {
+            return Err(ApiError::at(Code::InvalidValue, name, "send this field once"));
+        }
     }
 }
 
-fn broken(_: &MultipartError) -> ApiError {
-    ApiError::new(Code::InvalidForm)
+fn broken(error: &MultipartError) -> ApiError {
+    let detail = match error {
+        MultipartError::ContentTypeMissing
+        | MultipartError::ContentTypeParse
+        | MultipartError::BoundaryMissing => {
+            "The parts are not divided by the boundary that `Content-Type` names."
+        }
+        MultipartError::ContentDispositionMissing
+        | MultipartError::ContentDispositionNameMissing => {
+            "Each part needs `Content-Disposition: form-data; name=\"…\"`, in UTF-8."
+        }
+        MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_)) => {
+            "The form breaks off before its closing boundary."
+        }
+        _ => Code::InvalidForm.detail(),
+    };
+    ApiError::with_detail(Code::InvalidForm, detail)
+}
+
+/// RFC 7578 section 4.2 forbids the extended form, `filename*`; some clients
+/// send names beyond ASCII so all the same.
+fn file_name(field: &Field) -> String {
+    let Some(disposition) = field.content_disposition() else { return String::new() };
+    match (disposition.get_filename(), disposition.get_filename_ext()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(name)) => String::from_utf8_lossy(&name.value).into_owned(),
+        (None, None) => String::new(),
+    }
 }
 
 /// Streams a file into the store, piece by piece.
@@ -106,8 +134,7 @@ async fn file(
     bounds: &Bounds,
     store: &DocumentStore,
 ) -> ApiResult<DocumentRef> {
-    let disposition = field.content_disposition();
-    let name = disposition.and_then(|known| known.get_filename()).unwrap_or_default().to_owned();
+    let name = file_name(&field);
     let mime_type = field.content_type().map(ToString::to_string);
     let mut upload = store.upload().await.map_err(|error| store_away(&error))?;
     loop {
@@ -153,6 +180,7 @@ fn apply(intake: &mut Intake, name: &str, text: &str) -> ApiResult<()> {
         "include_metadata" => request.include_metadata = boolean(name, text)?,
         "include_metrics" => request.include_metrics = boolean(name, text)?,
         "include_extracted_text" => request.include_extracted_text = boolean(name, text)?,
+        "use_file_history" => drop(boolean(name, text)?),
         "tags" => {
             let tags = text.split(',').map(str::trim).filter(|tag| !tag.is_empty());
             request.tags = tags.map(ToOwned::to_owned).collect();
@@ -163,7 +191,7 @@ fn apply(intake: &mut Intake, name: &str, text: &str) -> ApiResult<()> {
         }
         _ => {
             let known = "files, input_data, parameters, custom_data, timeout, include_metadata, \
-                         include_metrics, include_extracted_text, tags";
+                         include_metrics, include_extracted_text, use_file_history, tags";
             let detail = format!("unknown field; there are: {known}");
             return Err(ApiError::at(Code::InvalidValue, name, detail));
         }

@@ -1,5 +1,6 @@
 //! A submission as JSON, documents inline in base64.
 
+use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Bounds, Intake, document, file_too_large, put, too_many_files};
-use crate::api::body;
+use crate::api::body::{self, off_thread};
 use crate::documents::DocumentStore;
 use crate::engine::submission::Request;
 use crate::error::{ApiError, ApiResult, Code};
@@ -47,16 +48,19 @@ pub(super) struct JsonSubmission {
     include_metrics: bool,
     /// Whether each result brings the document's text.
     include_extracted_text: bool,
+    /// Taken for the sake of Unstract's clients; every document is processed anew.
+    use_file_history: bool,
     /// Names to find the execution by.
     tags: Vec<String>,
 }
 
 pub(super) async fn read(
+    request: &HttpRequest,
     payload: Payload,
     bounds: &Bounds,
     store: &DocumentStore,
 ) -> ApiResult<Intake> {
-    let bytes = body::collect(payload, bounds.max_json_bytes, bounds.idle).await?;
+    let bytes = body::collect(request, payload, bounds.max_json_bytes, bounds.idle).await?;
     let parse = move || body::parse(&bytes).and_then(body::typed::<JsonSubmission>);
     let submission = off_thread(parse).await?;
     if submission.documents.len() > bounds.max_files {
@@ -91,12 +95,4 @@ pub(super) async fn read(
         intake.documents.push(document(&inline.name, position, inline.mime_type, stored));
     }
     Ok(intake)
-}
-
-/// Megabytes of JSON or base64 are not for the thread that serves requests.
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> ApiResult<T> + Send + 'static,
-) -> ApiResult<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(ApiError::new(Code::Internal)))
 }
