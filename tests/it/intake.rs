@@ -21,7 +21,7 @@ async fn outcome(api: &Api, target: &Target, answer: Response) -> Value {
 
 /// A workflow that shows all that a step sees.
 fn mirror() -> Value {
-    json!([{"uses": "jq", "input": "", "with": {"filter": "del(.execution_id)"}}])
+    json!([{"uses": "jq", "input": "", "with": {"filter": "del(.execution_id, .document.id)"}}])
 }
 
 on_each_database! {

@@ -82,10 +82,6 @@ impl Database {
         Some(Self { folder: tempfile::tempdir().unwrap(), url })
     }
 
-    pub fn is_postgres(&self) -> bool {
-        self.url.starts_with("postgres")
-    }
-
     /// Path of a file in the folder.
     pub fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
