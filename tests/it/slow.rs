@@ -28,25 +28,31 @@ async fn a_client_that_goes_away_in_the_middle_leaves_no_upload_and_no_place_tak
     let api = &server.api;
     let target = api.deploy(echo()).await;
     let accepted = &server.engine.context().accepted;
-    let mut stream = connect(api).await;
-    stream.write_all(head(&target, FORM, 1_000_000).as_bytes()).await.unwrap();
-    stream.write_all(&file("a.txt", &"x".repeat(100_000))[..90_000]).await.unwrap();
     let folder = database.path("documents/uploads");
-    let arriving = async {
-        while !std::fs::read_dir(&folder).is_ok_and(|mut found| found.next().is_some()) {
-            tokio::task::yield_now().await;
+    // By an end of the stream, and by a reset in which the request is dropped.
+    for reset in [false, true] {
+        let mut stream = connect(api).await;
+        stream.write_all(head(&target, FORM, 1_000_000).as_bytes()).await.unwrap();
+        stream.write_all(&file("a.txt", &"x".repeat(100_000))[..90_000]).await.unwrap();
+        let arriving = async {
+            while !std::fs::read_dir(&folder).is_ok_and(|mut found| found.next().is_some()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, arriving).await.expect("the upload begins");
+        assert_eq!(accepted.taken(), 1);
+        if reset {
+            stream.set_zero_linger().unwrap();
         }
-    };
-    tokio::time::timeout(PATIENCE, arriving).await.expect("the upload begins");
-    assert_eq!(accepted.taken(), 1);
-    drop(stream);
-    no_upload_is_left(&database).await;
-    let given_back = async {
-        while accepted.taken() > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, given_back).await.expect("the place is given back");
+        drop(stream);
+        no_upload_is_left(&database).await;
+        let given_back = async {
+            while accepted.taken() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, given_back).await.expect("the place is given back");
+    }
     server.stop().await;
 }
 
@@ -84,9 +90,11 @@ async fn a_body_that_stalls_or_drips_is_refused_in_time() {
         "POST /unstract/acme/api/v2/workflow/ HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
          content-type: application/json\r\ncontent-length: 100000\r\n\r\n"
     );
-    for head in [head(&target, JSON, 100_000), workflow] {
+    let submission = |media| head(&target, media, 100_000).into_bytes();
+    let upload = [submission(FORM), in_file[..100].to_vec()].concat();
+    for begun in [submission(JSON), upload, workflow.into_bytes()] {
         let (mut reading, mut writing) = connect(api).await.into_split();
-        writing.write_all(head.as_bytes()).await.unwrap();
+        writing.write_all(&begun).await.unwrap();
         let dripping = tokio::spawn(async move {
             let mut drops = tokio::time::interval(Duration::from_millis(100));
             while writing.write_all(b" ").await.is_ok() {
