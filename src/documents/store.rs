@@ -72,18 +72,20 @@ impl DocumentStore {
         })
     }
 
-    /// Stores bytes that are in memory already.
+    /// Stores bytes that are in memory already. They appear under their hash
+    /// whole or not at all.
     ///
     /// # Errors
     /// If the store cannot be written.
     pub async fn put(&self, bytes: Bytes) -> Result<Stored, StoreError> {
         let hash = Hash::from(blake3::hash(&bytes));
         let size = bytes.len() as u64;
-        let path = path_of(hash);
-        if !self.operator.exists(&path).await? {
-            self.operator.write(&path, bytes).await?;
+        if self.operator.exists(&path_of(hash)).await? {
+            return Ok(Stored { hash, size });
         }
-        Ok(Stored { hash, size })
+        let mut upload = self.upload().await?;
+        upload.write(bytes).await?;
+        upload.finish().await
     }
 
     /// Reads all bytes of `hash`, refusing more than `limit`.
