@@ -182,7 +182,7 @@ impl ApiError {
     /// Sets what is left of the rate limit.
     #[must_use]
     pub fn rate(mut self, rate: Option<RateState>) -> Self {
-        self.headers.extend(rate.iter().flat_map(RateState::headers));
+        self.headers.extend(rate.iter().flat_map(rate_headers));
         self
     }
 
@@ -240,6 +240,17 @@ impl From<ManageError> for ApiError {
             }
         }
     }
+}
+
+/// `RateLimit-*`, of every answer of a rate-limited route. The reset is in
+/// seconds, rounded up.
+pub fn rate_headers(rate: &RateState) -> [(HeaderName, HeaderValue); 3] {
+    let reset = rate.reset.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    [
+        (HeaderName::from_static("ratelimit-limit"), HeaderValue::from(rate.limit)),
+        (HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(rate.remaining)),
+        (HeaderName::from_static("ratelimit-reset"), HeaderValue::from(reset)),
+    ]
 }
 
 /// Whole seconds, rounded up, at least one: who waits that long passes.

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::limiter::RateState;
-use crate::error::{ApiError, Code, RefusalBody};
+use crate::error::{ApiError, Code, RefusalBody, rate_headers};
 
 /// The answers that a kind of body is sent with.
 pub trait Answers {
@@ -74,7 +74,7 @@ impl<T> Answer<T> {
     /// What is left of the rate limit.
     #[must_use]
     pub fn rate(mut self, rate: Option<RateState>) -> Self {
-        self.headers.extend(rate.iter().flat_map(RateState::headers));
+        self.headers.extend(rate.iter().flat_map(rate_headers));
         self
     }
 }

@@ -261,7 +261,7 @@ pub async fn patch(
 }
 
 /// Delete a deployment
-/// Its keys open nothing from now on. What it had accepted still ends.
+/// Its keys open nothing from now on. What it had accepted still runs to its end; what a restart finds unfinished ends as `ERROR`.
 #[api_operation(tag = "deployments", operation_id = "delete_deployment")]
 pub async fn delete(
     state: Data<State>,

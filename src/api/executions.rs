@@ -1,16 +1,17 @@
 //! Submit, status, result, cancel: the product's own routes.
 
+pub mod answers;
+
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use apistos::{ApiComponent, api_operation};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use uuid::Uuid;
 
-use super::answer::{Answer, Answers, time};
+use super::answer::{Answer, time};
 use super::auth::Caller;
 use super::intake::{Intake, Submission};
 use super::query::Query;
@@ -22,114 +23,13 @@ use crate::engine::live::Progress;
 use crate::engine::{CancelError, error_parts};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::store::committer::CommitError;
+use answers::{ResultAnswer, StatusAnswer, Submitted, Urls, files, status_answer, submitted};
 
 /// How long a caller that polls is asked to wait, in seconds.
 pub const POLL_SECONDS: u64 = 1;
 
 /// Longest `wait` of a status request, in seconds.
 const MAX_WAIT: u64 = 55;
-
-/// Unstract's part of a submission's answer.
-#[derive(Serialize, JsonSchema)]
-pub struct UnstractMessage {
-    execution_id: String,
-    execution_status: &'static str,
-    /// Path of Unstract's form of the status.
-    status_api: String,
-    error: Option<String>,
-    #[schemars(with = "Option<Vec<serde_json::Value>>")]
-    result: Option<Box<RawValue>>,
-}
-
-/// The answer to a submission.
-#[derive(Serialize, JsonSchema)]
-pub struct Submitted {
-    execution_id: String,
-    /// `PENDING`, or a later status if the caller waited.
-    status: &'static str,
-    status_url: String,
-    result_url: String,
-    /// From when on the result may be gone.
-    expires_at: Option<String>,
-    /// The result, if the caller waited and the execution completed in time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<serde_json::Value>>")]
-    result: Option<Box<RawValue>>,
-    /// The same in Unstract's form.
-    message: UnstractMessage,
-}
-
-impl Answers for Submitted {
-    const STATUSES: &'static [(u16, &'static str)] = &[
-        (200, "Stored and, if the caller waited, completed"),
-        (202, "Stored; it will reach a terminal status"),
-    ];
-}
-
-/// What has been done of what there is.
-#[derive(Serialize, JsonSchema)]
-pub struct Count {
-    total: usize,
-    done: usize,
-    failed: usize,
-}
-
-/// Why an execution failed.
-#[derive(Serialize, JsonSchema)]
-pub struct Failure {
-    code: String,
-    detail: String,
-}
-
-/// Where to go from here.
-#[derive(Serialize, JsonSchema)]
-pub struct Links {
-    #[serde(rename = "self")]
-    this: String,
-    result: String,
-    cancel: String,
-}
-
-/// Where an execution stands.
-#[derive(Serialize, JsonSchema)]
-pub struct StatusAnswer {
-    execution_id: String,
-    /// `PENDING`, `EXECUTING`, `COMPLETED`, `ERROR` or `STOPPED`.
-    status: &'static str,
-    documents: Count,
-    /// Steps over all documents; 0 until they are known.
-    steps: Count,
-    created_at: String,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    /// From when on the result may be gone.
-    expires_at: Option<String>,
-    error: Option<Failure>,
-    links: Links,
-}
-
-impl Answers for StatusAnswer {
-    const STATUSES: &'static [(u16, &'static str)] =
-        &[(200, "Where the execution stands"), (202, "Taken note of; not ended yet")];
-}
-
-/// The result of an execution.
-#[derive(Serialize, JsonSchema)]
-pub struct ResultAnswer {
-    execution_id: String,
-    status: &'static str,
-    /// One entry a document; absent while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<serde_json::Value>>")]
-    result: Option<Box<RawValue>>,
-    /// From when on the result may be gone.
-    expires_at: Option<String>,
-}
-
-impl Answers for ResultAnswer {
-    const STATUSES: &'static [(u16, &'static str)] =
-        &[(200, "The result; it can be read again and again"), (202, "It still runs")];
-}
 
 /// How long to wait for a change.
 #[derive(Deserialize, JsonSchema, ApiComponent)]
@@ -306,46 +206,6 @@ impl From<CommitError> for ApiError {
     }
 }
 
-pub(super) async fn submitted(
-    state: &State,
-    entry: &Entry,
-    id: Uuid,
-    progress: &Progress,
-) -> ApiResult<Submitted> {
-    let urls = Urls::of(state, entry, id);
-    let status = lifecycle::name(progress.status);
-    let files = match progress.status {
-        Status::Completed => files(state, entry, id).await?,
-        _ => None,
-    };
-    Ok(Submitted {
-        execution_id: id.to_string(),
-        status,
-        status_url: urls.status,
-        result_url: urls.result,
-        expires_at: progress.expires_at.map(time),
-        result: files.clone(),
-        message: UnstractMessage {
-            execution_id: id.to_string(),
-            execution_status: status,
-            status_api: urls.unstract,
-            error: progress.error.as_ref().map(|error| error_parts(error).1.to_owned()),
-            result: files,
-        },
-    })
-}
-
-/// The stored list of `FILE`, passed on as it is.
-pub(super) async fn files(
-    state: &State,
-    entry: &Entry,
-    id: Uuid,
-) -> ApiResult<Option<Box<RawValue>>> {
-    let text = state.engine.result(entry, id).await?;
-    let raw = text.map(RawValue::from_string).transpose();
-    raw.map_err(|_| ApiError::new(Code::Internal))
-}
-
 /// Refuses the result of an execution that has none.
 async fn refuse_failed(
     state: &State,
@@ -380,54 +240,4 @@ fn reasons(files: Option<&str>, progress: &Progress) -> Vec<(Option<String>, Str
     }
     let detail = progress.error.as_ref().map(|error| error_parts(error).1.to_owned());
     vec![(None, detail.unwrap_or_else(|| Code::ExecutionFailed.detail().to_owned()))]
-}
-
-fn status_answer(state: &State, entry: &Entry, id: Uuid, progress: &Progress) -> StatusAnswer {
-    let urls = Urls::of(state, entry, id);
-    StatusAnswer {
-        execution_id: id.to_string(),
-        status: lifecycle::name(progress.status),
-        documents: Count {
-            total: progress.documents_total,
-            done: progress.documents_done,
-            failed: progress.documents_failed,
-        },
-        steps: Count {
-            total: progress.steps_total,
-            done: progress.steps_done,
-            failed: progress.documents_failed,
-        },
-        created_at: time(progress.created_at),
-        started_at: progress.started_at.map(time),
-        ended_at: progress.ended_at.map(time),
-        expires_at: progress.expires_at.map(time),
-        error: progress.error.as_ref().map(|error| {
-            let (code, detail) = error_parts(error);
-            Failure { code: code.to_owned(), detail: detail.to_owned() }
-        }),
-        links: Links { this: urls.status, result: urls.result, cancel: urls.cancel },
-    }
-}
-
-/// Links to an execution. They name the deployment by its public id: a link
-/// may be logged, a key must not.
-struct Urls {
-    status: String,
-    result: String,
-    cancel: String,
-    unstract: String,
-}
-
-impl Urls {
-    fn of(state: &State, entry: &Entry, id: Uuid) -> Self {
-        let base = state.config.public_url.trim_end_matches('/');
-        let deployment = format!("{base}/deployment/{}", entry.public_id);
-        let api_name = entry.api_name.load();
-        Self {
-            status: format!("{deployment}/status/{id}/"),
-            result: format!("{deployment}/result/{id}/"),
-            cancel: format!("{deployment}/cancel/{id}/"),
-            unstract: format!("/deployment/api/{}/{api_name}/?execution_id={id}", entry.org_id),
-        }
-    }
 }

@@ -35,6 +35,9 @@ pub async fn live() -> ApiResult<Answer<Health>> {
 /// Whether it can take work: the store answers and every deployment's actor lives.
 #[api_operation(tag = "health", operation_id = "ready")]
 pub async fn ready(state: Data<State>) -> ApiResult<Answer<Health>> {
+    if state.engine.context().is_draining() {
+        return Err(ApiError::new(Code::Draining));
+    }
     if !state.engine.is_ready() {
         return Err(ApiError::new(Code::DeploymentUnavailable));
     }

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::State;
 use super::answer::{Answer, Answers};
 use super::auth::UnstractCaller;
-use super::executions::{self, Accepted, POLL_SECONDS, Submitted};
+use super::executions::answers::{self, Submitted};
+use super::executions::{self, Accepted, POLL_SECONDS};
 use super::intake::Submission;
 use super::query::Query;
 use crate::engine::error_parts;
@@ -51,7 +52,7 @@ pub async fn submit(
     executions::admitted(&state, entry, async |admission| {
         let Accepted { id, progress, .. } =
             executions::accept(&state, &caller.0, admission, submission).await?;
-        let body = executions::submitted(&state, entry, id, &progress).await?;
+        let body = answers::submitted(&state, entry, id, &progress).await?;
         Ok(Answer::with_status(status_code(progress.status, true), body))
     })
     .await
@@ -72,7 +73,7 @@ pub async fn status(
         return Err(ApiError::new(Code::ResultExpired));
     }
     let message = match progress.status {
-        Status::Completed => executions::files(&state, entry, id).await?,
+        Status::Completed => answers::files(&state, entry, id).await?,
         _ => None,
     };
     let text = || {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
 use leaky_bucket::RateLimiter;
 
 use super::settings::RateLimit;
@@ -23,19 +22,6 @@ pub struct RateState {
     pub remaining: usize,
     /// Time until `limit` requests may come again.
     pub reset: Duration,
-}
-
-impl RateState {
-    /// `RateLimit-*`, of every answer of a rate-limited route. The reset is in
-    /// seconds, rounded up.
-    pub fn headers(&self) -> [(HeaderName, HeaderValue); 3] {
-        let reset = self.reset.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
-        [
-            (HeaderName::from_static("ratelimit-limit"), HeaderValue::from(self.limit)),
-            (HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(self.remaining)),
-            (HeaderName::from_static("ratelimit-reset"), HeaderValue::from(reset)),
-        ]
-    }
 }
 
 /// The bucket and the limit it was made for.

@@ -127,8 +127,7 @@ impl Engine {
 
     /// Whether every deployment can serve.
     pub fn is_ready(&self) -> bool {
-        !self.context.is_draining()
-            && self.registry.connected()
+        self.registry.connected()
             && self.context.directory.entries().iter().all(|entry| entry.is_alive())
     }
 
