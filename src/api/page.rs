@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::Answers;
 use super::query::Query;
 use crate::error::{ApiError, ApiResult, Code};
-use crate::store::workflows::{Page, Paged};
+use crate::store::page::{Page, Paged};
 
 const MAX_PAGE_SIZE: u64 = 1000;
 const PAGE_SIZE: u64 = 50;

@@ -21,7 +21,7 @@ use crate::engine::plan::StepDefinition;
 use crate::engine::settings::Settings;
 use crate::ids::Key;
 use crate::store::StoreError;
-use crate::store::workflows::Page;
+use crate::store::page::Page;
 
 /// The demo's organisation, and the name of its connection.
 const DEMO: &str = "demo";

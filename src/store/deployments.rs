@@ -7,11 +7,11 @@ use millrace_entities::{api_key, deployment, deployment_revision, organisation, 
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, ModelTrait,
-    PaginatorTrait, QueryFilter, QueryOrder, Select,
+    QueryFilter, QueryOrder, Select,
 };
 use uuid::Uuid;
 
-use super::workflows::{Page, Paged};
+use super::page::{Page, Paged};
 use super::{Store, StoreError};
 
 /// A deployment as the engine runs it.
@@ -116,9 +116,7 @@ impl Store {
     ) -> Result<Paged<(deployment::Model, WorkflowKind)>, StoreError> {
         self.read(move |db| async move {
             let found = of(organisation_id).order_by_asc(deployment::Column::ApiName);
-            let pages = found.paginate(&db, page.size);
-            let total = pages.num_items().await?;
-            let rows = pages.fetch_page(page.index).await?;
+            let Paged { total, rows } = page.of(found, &db).await?;
             let ids: HashSet<Uuid> = rows.iter().map(|row| row.workflow_id).collect();
             let named = workflow::Column::Id.is_in(ids);
             let workflows = workflow::Entity::find().filter(named).all(&db).await?;

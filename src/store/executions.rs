@@ -2,7 +2,7 @@
 
 use millrace_entities::enums::Status;
 use millrace_entities::{execution, step_run};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Select};
 use uuid::Uuid;
 
@@ -11,6 +11,11 @@ use super::{Store, StoreError};
 /// Every query of executions by a caller starts here, in scope.
 fn of(deployment_id: Uuid) -> Select<execution::Entity> {
     execution::Entity::find().filter(execution::Column::DeploymentId.eq(deployment_id))
+}
+
+/// What has not ended; the partial index of `executions` is on this.
+pub(super) fn unfinished() -> SimpleExpr {
+    execution::Column::Status.is_in([Status::Pending, Status::Executing])
 }
 
 impl Store {
@@ -58,7 +63,7 @@ impl Store {
                     .col_expr(execution::Column::CancelRequested, Expr::value(true))
                     .filter(execution::Column::Id.eq(id))
                     .filter(execution::Column::DeploymentId.eq(deployment_id))
-                    .filter(execution::Column::Status.is_in([Status::Pending, Status::Executing]))
+                    .filter(unfinished())
                     .exec(tx)
                     .await?;
                 Ok(asked.rows_affected > 0)
@@ -75,7 +80,7 @@ impl Store {
         self.read(move |db| async move {
             let wanted = execution::Entity::find()
                 .filter(execution::Column::Owner.eq(owner))
-                .filter(execution::Column::Status.is_in([Status::Pending, Status::Executing]))
+                .filter(unfinished())
                 .filter(execution::Column::CancelRequested.eq(true))
                 .all(&db)
                 .await?;

@@ -2,12 +2,12 @@
 
 use millrace_entities::{api_key, organisation, platform_key};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, QueryOrder, Select,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, Select,
 };
 use uuid::Uuid;
 
-use super::workflows::{Page, Paged};
+use super::page::{Page, Paged};
 use super::{Store, StoreError};
 
 /// Every query of a deployment's keys starts here, in scope.
@@ -75,8 +75,7 @@ impl Store {
     ) -> Result<Paged<api_key::Model>, StoreError> {
         self.read(move |db| async move {
             let found = of(deployment_id).order_by_asc(api_key::Column::Id);
-            let pages = found.paginate(&db, page.size);
-            Ok(Paged { total: pages.num_items().await?, rows: pages.fetch_page(page.index).await? })
+            page.of(found, &db).await
         })
         .await
     }

@@ -9,6 +9,7 @@ pub mod executions;
 pub mod keys;
 pub mod nodes;
 pub mod organisations;
+pub mod page;
 mod pools;
 pub mod settings;
 pub mod workflows;

@@ -11,6 +11,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::executions::unfinished;
 use super::{Store, StoreError};
 
 impl Store {
@@ -102,7 +103,7 @@ impl Store {
                     .add(execution::Column::Owner.is_null())
                     .add(execution::Column::Owner.not_in_subquery(living));
                 let mut rows = execution::Entity::find()
-                    .filter(execution::Column::Status.is_in([Status::Pending, Status::Executing]))
+                    .filter(unfinished())
                     .filter(orphaned)
                     .order_by_asc(execution::Column::Id)
                     .limit(limit)
@@ -154,7 +155,7 @@ impl Store {
                 let given = execution::Entity::update_many()
                     .col_expr(execution::Column::Owner, Expr::value(None::<Uuid>))
                     .filter(execution::Column::Owner.eq(owner))
-                    .filter(execution::Column::Status.is_in([Status::Pending, Status::Executing]))
+                    .filter(unfinished())
                     .exec(tx)
                     .await?;
                 node::Entity::delete_by_id(owner).exec(tx).await?;
@@ -177,7 +178,7 @@ impl Store {
         self.read(move |db| async move {
             let mut found = execution::Entity::find()
                 .filter(execution::Column::Owner.eq(owner))
-                .filter(execution::Column::Status.is_in([Status::Pending, Status::Executing]));
+                .filter(unfinished());
             if let Some(deployment_id) = deployment_id {
                 found = found.filter(execution::Column::DeploymentId.eq(deployment_id));
             }
@@ -203,7 +204,7 @@ impl Store {
                 .select_only()
                 .columns([execution::Column::DeploymentId, execution::Column::Id])
                 .filter(execution::Column::Owner.eq(owner))
-                .filter(execution::Column::Status.is_in([Status::Pending, Status::Executing]))
+                .filter(unfinished())
                 .filter(created)
                 .into_tuple()
                 .all(&db)

@@ -2,12 +2,11 @@
 
 use millrace_entities::{organisation, platform_key};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
-    QueryOrder,
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
 };
 
+use super::page::{Page, Paged};
 use super::{Store, StoreError};
-use crate::store::workflows::{Page, Paged};
 
 impl Store {
     /// Makes an organisation and its first platform key.
@@ -55,8 +54,7 @@ impl Store {
     ) -> Result<Paged<organisation::Model>, StoreError> {
         self.read(move |db| async move {
             let found = organisation::Entity::find().order_by_asc(organisation::Column::Slug);
-            let pages = found.paginate(&db, page.size);
-            Ok(Paged { total: pages.num_items().await?, rows: pages.fetch_page(page.index).await? })
+            page.of(found, &db).await
         })
         .await
     }

@@ -2,31 +2,14 @@
 
 use millrace_entities::{deployment, workflow};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait,
-    QueryFilter, QueryOrder, Select,
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter,
+    QueryOrder, Select,
 };
 use uuid::Uuid;
 
 use super::deployments::advance;
+use super::page::{Page, Paged};
 use super::{Store, StoreError};
-
-/// Which part of a list is wanted.
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    /// From 0.
-    pub index: u64,
-    /// Rows in a page, at least 1.
-    pub size: u64,
-}
-
-/// A part of a list, and how long the whole is.
-#[derive(Debug)]
-pub struct Paged<T> {
-    /// Rows in the whole list.
-    pub total: u64,
-    /// The rows of this page.
-    pub rows: Vec<T>,
-}
 
 /// Every query of workflows starts here, in scope.
 fn of(organisation_id: Uuid) -> Select<workflow::Entity> {
@@ -75,8 +58,7 @@ impl Store {
     ) -> Result<Paged<workflow::Model>, StoreError> {
         self.read(move |db| async move {
             let found = of(organisation_id).order_by_asc(workflow::Column::Name);
-            let pages = found.paginate(&db, page.size);
-            Ok(Paged { total: pages.num_items().await?, rows: pages.fetch_page(page.index).await? })
+            page.of(found, &db).await
         })
         .await
     }

@@ -14,6 +14,8 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use crate::store::executions::unfinished;
+
 use super::{Claim, CommitError, Ending, Store, StoreError, Write};
 
 /// Parameters a statement may carry: SQLite's bound, the smaller one.
@@ -153,7 +155,7 @@ async fn held_claims(
             .select_only()
             .columns([Column::Id, Column::Owner, Column::Attempt, Column::CancelRequested])
             .filter(Column::Id.is_in(ids))
-            .filter(Column::Status.is_in([Status::Pending, Status::Executing]))
+            .filter(unfinished())
             .order_by_asc(Column::Id)
             .lock_exclusive()
             .into_tuple()
