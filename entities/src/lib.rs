@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "the entity derive makes public items without comments")]
 
 pub mod api_key;
+pub mod audit_entry;
 pub mod deployment;
 pub mod deployment_revision;
 pub mod enums;

@@ -7,7 +7,7 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use apistos::paths::{Parameter, ParameterDefinition, ParameterIn};
 use apistos::reference_or::ReferenceOr;
 use apistos::security::{Http, SecurityScheme, SecurityType};
@@ -15,8 +15,12 @@ use apistos::{ApiComponent, InstanceType, Schema};
 use millrace_entities::enums::Tier;
 use schemars::schema::SchemaObject;
 use secrecy::SecretString;
+use uuid::Uuid;
 
 use super::State;
+use super::address::client_address;
+use super::envelope::RequestId;
+use crate::engine::audit::{Author, AuthorKind};
 use crate::engine::directory::{self, Manager};
 use crate::error::{ApiError, Code};
 use crate::ids::{Key, KeyKind};
@@ -38,6 +42,16 @@ fn state(request: &HttpRequest) -> Result<&Data<State>, ApiError> {
 
 fn part<'a>(request: &'a HttpRequest, name: &str) -> &'a str {
     request.match_info().get(name).unwrap_or_default()
+}
+
+fn author(request: &HttpRequest, kind: AuthorKind, key_id: Option<Uuid>, name: &str) -> Author {
+    Author {
+        kind,
+        key_id,
+        name: name.to_owned(),
+        address: client_address(request),
+        request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()),
+    }
 }
 
 fn caller(request: &HttpRequest) -> Result<(Key, directory::Caller), ApiError> {
@@ -80,7 +94,7 @@ impl UnstractCaller {
 
 /// The bearer of a platform key, in its own organisation, whose tier allows
 /// the method.
-pub struct OrganisationManager(pub Manager);
+pub struct OrganisationManager(pub Manager, Author);
 
 impl OrganisationManager {
     fn from(request: &HttpRequest) -> Result<Self, ApiError> {
@@ -95,7 +109,13 @@ impl OrganisationManager {
         if manager.tier < tier_for(request.method()) {
             return Err(ApiError::new(Code::Forbidden));
         }
-        Ok(Self(manager))
+        let author = author(request, AuthorKind::PlatformKey, Some(manager.key_id), &manager.name);
+        Ok(Self(manager, author))
+    }
+
+    /// Who makes the changes of this request.
+    pub fn author(&self) -> &Author {
+        &self.1
     }
 
     /// Fails unless the key's tier is at least `tier`.
@@ -116,14 +136,22 @@ fn tier_for(method: &Method) -> Tier {
 }
 
 /// The bearer of the operator token.
-pub struct Operator;
+pub struct Operator(Author);
 
 impl Operator {
     fn from(request: &HttpRequest) -> Result<Self, ApiError> {
         let token = bearer(request).ok_or_else(unauthorized)?;
         // blake3's own comparison takes the same time for all inputs.
         let right = blake3::hash(token.as_bytes()) == state(request)?.operator;
-        if right { Ok(Self) } else { Err(unauthorized()) }
+        if !right {
+            return Err(unauthorized());
+        }
+        Ok(Self(author(request, AuthorKind::Operator, None, "operator")))
+    }
+
+    /// Who makes the changes of this request.
+    pub fn author(&self) -> &Author {
+        &self.0
     }
 }
 

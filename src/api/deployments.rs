@@ -18,6 +18,7 @@ use super::page::{Listing, Paging};
 use super::workflows::Kind;
 use super::{IfMatch, MergePatch, Nothing, ResourceId, State};
 use crate::engine::Engine;
+use crate::engine::audit::Author;
 use crate::engine::manage::DeploymentDraft;
 use crate::engine::settings::Settings;
 use crate::error::{ApiError, ApiResult, Code};
@@ -187,7 +188,7 @@ pub async fn create(
     let write = DeploymentWrite::parse(body.0.0)?;
     let owner = manager.0.organisation_id;
     let (draft, kind) = draft(&state.engine, owner, write).await?;
-    let (row, key) = state.engine.create_deployment(owner, draft).await?;
+    let (row, key) = state.engine.create_deployment(manager.author(), owner, draft).await?;
     let (place, revision) = (format!("/deployment/{}/", row.public_id), row.revision);
     let deployment = DeploymentAnswer::of(row, kind);
     let created = DeploymentCreated { deployment, api_key: key.reveal().to_owned() };
@@ -232,7 +233,7 @@ pub async fn replace(
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let current = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
-    change(&state, current, body.0.0).await
+    change(&state, manager.author(), current, body.0.0).await
 }
 
 /// Change a deployment
@@ -257,7 +258,7 @@ pub async fn patch(
     });
     json_patch::merge(&mut whole, &identity);
     json_patch::merge(&mut whole, &body.0.into());
-    change(&state, current, typed(whole)?).await
+    change(&state, manager.author(), current, typed(whole)?).await
 }
 
 /// Delete a deployment
@@ -268,18 +269,19 @@ pub async fn delete(
     manager: OrganisationManager,
     id: ResourceId,
 ) -> ApiResult<Answer<Nothing>> {
-    state.engine.delete_deployment(manager.0.organisation_id, id.0).await?;
+    state.engine.delete_deployment(manager.author(), manager.0.organisation_id, id.0).await?;
     Ok(Answer::with_status(StatusCode::NO_CONTENT, Nothing {}))
 }
 
 async fn change(
     state: &State,
+    author: &Author,
     current: deployment::Model,
     object: Map<String, Value>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let write = DeploymentWrite::parse(object)?;
     let (draft, kind) = draft(&state.engine, current.organisation_id, write).await?;
-    let row = state.engine.replace_deployment(current, draft).await?;
+    let row = state.engine.replace_deployment(author, current, draft).await?;
     let revision = row.revision;
     Ok(Answer::ok(DeploymentAnswer::of(row, kind)).etag(revision))
 }

@@ -10,11 +10,14 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError};
+use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::error::{ApiError, Code};
+
+/// The id of a request, among its extensions.
+pub struct RequestId(pub String);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -30,6 +33,7 @@ pub async fn envelope<B: MessageBody + 'static>(
     let began = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
+    request.extensions_mut().insert(RequestId(id.clone()));
     // The request cannot be kept for an answer: routing needs it alone.
     let called = AssertUnwindSafe(next.call(request)).catch_unwind().await;
     let answered = match called {

@@ -91,7 +91,10 @@ pub async fn create(
     }
     let owner = manager.0.organisation_id;
     let deployment = state.engine.store().deployment(owner, deployment.0).await?;
-    let (row, key) = state.engine.create_key(deployment.id, description.into(), expires_at).await?;
+    let (row, key) = state
+        .engine
+        .create_key(manager.author(), &deployment, description.into(), expires_at)
+        .await?;
     let created = KeyCreated { key: KeyAnswer::of(row), api_key: key.reveal().to_owned() };
     Ok(Answer::created(created))
 }
@@ -137,6 +140,6 @@ pub async fn revoke(
 ) -> ApiResult<Answer<Nothing>> {
     let owner = manager.0.organisation_id;
     let deployment = state.engine.store().deployment(owner, deployment.0).await?;
-    state.engine.revoke_key(deployment.id, key.0).await?;
+    state.engine.revoke_key(manager.author(), &deployment, key.0).await?;
     Ok(Answer::with_status(StatusCode::NO_CONTENT, Nothing {}))
 }

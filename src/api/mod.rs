@@ -1,5 +1,6 @@
 //! The HTTP face: the URL table, thin handlers, and what they share.
 
+mod address;
 pub mod answer;
 pub mod auth;
 mod body;

@@ -51,7 +51,7 @@ impl Answers for OrganisationCreated {
 #[api_operation(tag = "administration", operation_id = "create_organisation")]
 pub async fn create(
     state: Data<State>,
-    _operator: Operator,
+    operator: Operator,
     body: Body<NewOrganisation>,
 ) -> ApiResult<Answer<OrganisationCreated>> {
     let NewOrganisation { org_id, name } = body.0;
@@ -60,7 +60,7 @@ pub async fn create(
         return Err(ApiError::at(Code::InvalidValue, "org_id", detail));
     }
     let name = name.map_or_else(|| org_id.clone(), Into::into);
-    let (row, key) = state.engine.create_organisation(org_id, name).await?;
+    let (row, key) = state.engine.create_organisation(operator.author(), org_id, name).await?;
     Ok(Answer::created(OrganisationCreated {
         org_id: row.slug,
         name: row.name,

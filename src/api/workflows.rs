@@ -15,6 +15,7 @@ use super::auth::OrganisationManager;
 use super::body::{Body, Text, typed};
 use super::page::{Listing, Paging};
 use super::{IfMatch, Nothing, ResourceId, State};
+use crate::engine::audit::Author;
 use crate::engine::manage::{WorkflowDraft, check_steps};
 use crate::engine::plan::StepDefinition;
 use crate::error::{ApiError, ApiResult, Code};
@@ -157,7 +158,8 @@ pub async fn create(
     body: Body<WorkflowWrite>,
 ) -> ApiResult<Answer<WorkflowAnswer>> {
     let draft = body.0.draft()?;
-    let row = state.engine.create_workflow(manager.0.organisation_id, draft).await?;
+    let row =
+        state.engine.create_workflow(manager.author(), manager.0.organisation_id, draft).await?;
     Ok(shown(StatusCode::CREATED, row))
 }
 
@@ -195,7 +197,7 @@ pub async fn replace(
 ) -> ApiResult<Answer<WorkflowAnswer>> {
     let current = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
-    change(&state, current, body.0).await
+    change(&state, manager.author(), current, body.0).await
 }
 
 /// Change a workflow
@@ -217,7 +219,7 @@ pub async fn patch(
         "steps": serde_json::from_str::<Value>(&current.steps).unwrap_or_default(),
     });
     json_patch::merge(&mut whole, &body.0.into());
-    change(&state, current, typed(whole)?).await
+    change(&state, manager.author(), current, typed(whole)?).await
 }
 
 /// Delete a workflow
@@ -228,7 +230,7 @@ pub async fn delete(
     manager: OrganisationManager,
     id: ResourceId,
 ) -> ApiResult<Answer<Nothing>> {
-    state.engine.store().delete_workflow(manager.0.organisation_id, id.0).await?;
+    state.engine.delete_workflow(manager.author(), manager.0.organisation_id, id.0).await?;
     Ok(Answer::with_status(StatusCode::NO_CONTENT, Nothing {}))
 }
 
@@ -248,6 +250,7 @@ pub async fn validate(
 
 async fn change(
     state: &State,
+    author: &Author,
     current: workflow::Model,
     write: WorkflowWrite,
 ) -> ApiResult<Answer<WorkflowAnswer>> {
@@ -255,6 +258,6 @@ async fn change(
         let detail = "the type of a workflow cannot change; make a new workflow";
         return Err(ApiError::at(Code::InvalidValue, "type", detail));
     }
-    let row = state.engine.replace_workflow(current, write.draft()?).await?;
+    let row = state.engine.replace_workflow(author, current, write.draft()?).await?;
     Ok(shown(StatusCode::OK, row))
 }

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::{Config, NamedConnection};
 use crate::connections::Connection;
 use crate::engine::Engine;
+use crate::engine::audit::Author;
 use crate::engine::manage::{DeploymentDraft, ManageError, WorkflowDraft};
 use crate::engine::plan::StepDefinition;
 use crate::engine::settings::Settings;
@@ -69,7 +70,7 @@ pub(super) async fn declare(
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let organisation = match engine.store().organisation(DEMO).await {
         Err(StoreError::NotFound) => {
-            engine.create_organisation(DEMO.into(), "Demo".into()).await?.0
+            engine.create_organisation(&Author::server(), DEMO.into(), "Demo".into()).await?.0
         }
         other => other?,
     };
@@ -110,7 +111,8 @@ async fn declare_one(
     let known = engine.store().deployments(organisation_id, ALL).await?.rows;
     if let Some((deployment, _)) = known.into_iter().find(|(row, _)| row.api_name == name) {
         let expires = clock::now() + Duration::days(KEY_DAYS);
-        let (_, key) = engine.create_key(deployment.id, "demo".into(), Some(expires)).await?;
+        let (_, key) =
+            engine.create_key(&Author::server(), &deployment, "demo".into(), Some(expires)).await?;
         return Ok((deployment, key));
     }
     let draft = DeploymentDraft {
@@ -121,7 +123,7 @@ async fn declare_one(
         is_active: true,
         settings: Settings::default(),
     };
-    Ok(engine.create_deployment(organisation_id, draft).await?)
+    Ok(engine.create_deployment(&Author::server(), organisation_id, draft).await?)
 }
 
 async fn declare_workflow(
@@ -138,13 +140,14 @@ async fn declare_workflow(
     };
     let known = engine.store().workflows(organisation_id, ALL).await?.rows;
     let Some(current) = known.into_iter().find(|row| row.name == draft.name) else {
-        return Ok(engine.create_workflow(organisation_id, draft).await?);
+        return Ok(engine.create_workflow(&Author::server(), organisation_id, draft).await?);
     };
     let unchanged = serde_json::from_str::<Vec<StepDefinition>>(&current.steps)
         .is_ok_and(|steps| steps == draft.steps);
     if unchanged {
         return Ok(current);
     }
-    let replaced: Result<_, ManageError> = engine.replace_workflow(current, draft).await;
+    let replaced: Result<_, ManageError> =
+        engine.replace_workflow(&Author::server(), current, draft).await;
     Ok(replaced?)
 }

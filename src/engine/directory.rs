@@ -101,6 +101,8 @@ pub struct Manager {
     pub organisation_id: Uuid,
     /// Its slug.
     pub org_id: String,
+    /// The key's name for people.
+    pub name: String,
     /// What the key may do.
     pub tier: Tier,
     expires_at: Option<DateTime<Utc>>,
@@ -184,6 +186,7 @@ impl Directory {
             key_id: key.id,
             organisation_id: of.id,
             org_id: of.slug.clone(),
+            name: key.name.clone(),
             tier: key.tier,
             expires_at: key.expires_at,
         };

@@ -4,9 +4,11 @@
 use chrono::{DateTime, Utc};
 use millrace_entities::enums::{Tier, WorkflowKind};
 use millrace_entities::{api_key, deployment, organisation, platform_key, workflow};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Engine;
+use super::audit::{Action, Author, Subject};
 use super::plan::{Faults, Plan, StepDefinition};
 use super::settings::Settings;
 use crate::clock;
@@ -61,6 +63,7 @@ impl Engine {
     /// [`StoreError::Conflict`] if the slug is taken.
     pub async fn create_organisation(
         &self,
+        author: &Author,
         slug: String,
         name: String,
     ) -> Result<(organisation::Model, Key), StoreError> {
@@ -79,7 +82,14 @@ impl Engine {
             expires_at: None,
             created_at: now,
         };
-        self.store().create_organisation(row.clone(), stored.clone()).await?;
+        let subject = Subject {
+            organisation_id: Some(row.id),
+            resource: "organization",
+            id: row.id,
+            name: &row.slug,
+        };
+        let entry = author.entry(Action::Create, subject, &[]);
+        self.store().create_organisation(row.clone(), stored.clone(), entry).await?;
         self.put_manager(stored, row.clone()).await?;
         Ok((row, key))
     }
@@ -91,11 +101,13 @@ impl Engine {
     /// taken.
     pub async fn create_workflow(
         &self,
+        author: &Author,
         organisation_id: Uuid,
         draft: WorkflowDraft,
     ) -> Result<workflow::Model, ManageError> {
         let row = workflow_row(organisation_id, Uuid::now_v7(), draft, 1).await?;
-        self.store().create_workflow(row.clone()).await?;
+        let entry = author.entry(Action::Create, of_workflow(&row), &[]);
+        self.store().create_workflow(row.clone(), entry).await?;
         Ok(row)
     }
 
@@ -107,6 +119,7 @@ impl Engine {
     /// [`StoreError::Conflict`] if the name is taken.
     pub async fn replace_workflow(
         &self,
+        author: &Author,
         current: workflow::Model,
         draft: WorkflowDraft,
     ) -> Result<workflow::Model, ManageError> {
@@ -114,10 +127,27 @@ impl Engine {
         let mut row =
             workflow_row(current.organisation_id, current.id, draft, expected + 1).await?;
         row.created_at = current.created_at;
-        for deployment_id in self.store().replace_workflow(row.clone(), expected).await? {
+        let changed = changed_in_workflow(&current, &row);
+        let entry = author.entry(Action::Change, of_workflow(&row), &changed);
+        for deployment_id in self.store().replace_workflow(row.clone(), expected, entry).await? {
             self.refresh(deployment_id).await?;
         }
         Ok(row)
+    }
+
+    /// Deletes a workflow that no deployment serves.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Referenced`].
+    pub async fn delete_workflow(
+        &self,
+        author: &Author,
+        organisation_id: Uuid,
+        id: Uuid,
+    ) -> Result<(), StoreError> {
+        let row = self.store().workflow(organisation_id, id).await?;
+        let entry = author.entry(Action::Delete, of_workflow(&row), &[]);
+        self.store().delete_workflow(organisation_id, id, entry).await
     }
 
     /// Makes a deployment and its first key.
@@ -127,6 +157,7 @@ impl Engine {
     /// [`StoreError::Conflict`] if the name is taken.
     pub async fn create_deployment(
         &self,
+        author: &Author,
         organisation_id: Uuid,
         draft: DeploymentDraft,
     ) -> Result<(deployment::Model, Key), StoreError> {
@@ -134,7 +165,8 @@ impl Engine {
         let row = deployment_row(organisation_id, Uuid::now_v7(), public_id, draft)?;
         let key = new_key(KeyKind::Deployment)?;
         let stored = key_row(&key, row.id, "first key".into(), None);
-        self.store().create_deployment(row.clone(), stored).await?;
+        let entry = author.entry(Action::Create, of_deployment(&row), &[]);
+        self.store().create_deployment(row.clone(), stored, entry).await?;
         self.refresh(row.id).await?;
         Ok((row, key))
     }
@@ -146,15 +178,19 @@ impl Engine {
     /// [`StoreError::Stale`], [`StoreError::Conflict`] if the name is taken.
     pub async fn replace_deployment(
         &self,
+        author: &Author,
         current: deployment::Model,
         draft: DeploymentDraft,
     ) -> Result<deployment::Model, StoreError> {
         let expected = current.revision;
         let mut row =
-            deployment_row(current.organisation_id, current.id, current.public_id, draft)?;
+            deployment_row(current.organisation_id, current.id, current.public_id.clone(), draft)?;
         row.revision = expected + 1;
         row.created_at = current.created_at;
-        self.store().replace_deployment(row.clone(), expected).await?;
+        let changed = changed_in_deployment(&current, &row);
+        let changed: Vec<&str> = changed.iter().map(String::as_str).collect();
+        let entry = author.entry(Action::Change, of_deployment(&row), &changed);
+        self.store().replace_deployment(row.clone(), expected, entry).await?;
         self.refresh(row.id).await?;
         Ok(row)
     }
@@ -166,10 +202,13 @@ impl Engine {
     /// [`StoreError::NotFound`].
     pub async fn delete_deployment(
         &self,
+        author: &Author,
         organisation_id: Uuid,
         id: Uuid,
     ) -> Result<(), StoreError> {
-        self.store().delete_deployment(organisation_id, id).await?;
+        let row = self.store().deployment(organisation_id, id).await?;
+        let entry = author.entry(Action::Delete, of_deployment(&row), &[]);
+        self.store().delete_deployment(organisation_id, id, entry).await?;
         self.refresh(id).await
     }
 
@@ -179,14 +218,16 @@ impl Engine {
     /// The store's.
     pub async fn create_key(
         &self,
-        deployment_id: Uuid,
+        author: &Author,
+        deployment: &deployment::Model,
         description: String,
         expires_at: Option<DateTime<Utc>>,
     ) -> Result<(api_key::Model, Key), StoreError> {
         let key = new_key(KeyKind::Deployment)?;
-        let row = key_row(&key, deployment_id, description, expires_at);
-        self.store().create_api_key(row.clone()).await?;
-        self.refresh(deployment_id).await?;
+        let row = key_row(&key, deployment.id, description, expires_at);
+        let entry = author.entry(Action::Create, of_key(deployment, &row), &[]);
+        self.store().create_api_key(row.clone(), entry).await?;
+        self.refresh(deployment.id).await?;
         Ok((row, key))
     }
 
@@ -194,10 +235,70 @@ impl Engine {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn revoke_key(&self, deployment_id: Uuid, id: Uuid) -> Result<(), StoreError> {
-        self.store().revoke_api_key(deployment_id, id).await?;
-        self.refresh(deployment_id).await
+    pub async fn revoke_key(
+        &self,
+        author: &Author,
+        deployment: &deployment::Model,
+        id: Uuid,
+    ) -> Result<(), StoreError> {
+        let row = self.store().api_key(deployment.id, id).await?;
+        let entry = author.entry(Action::Revoke, of_key(deployment, &row), &[]);
+        self.store().revoke_api_key(deployment.id, id, entry).await?;
+        self.refresh(deployment.id).await
     }
+}
+
+fn of_workflow(row: &workflow::Model) -> Subject<'_> {
+    Subject {
+        organisation_id: Some(row.organisation_id),
+        resource: "workflow",
+        id: row.id,
+        name: &row.name,
+    }
+}
+
+fn of_deployment(row: &deployment::Model) -> Subject<'_> {
+    Subject {
+        organisation_id: Some(row.organisation_id),
+        resource: "api-deployment",
+        id: row.id,
+        name: &row.api_name,
+    }
+}
+
+fn of_key<'a>(deployment: &deployment::Model, row: &'a api_key::Model) -> Subject<'a> {
+    Subject {
+        organisation_id: Some(deployment.organisation_id),
+        resource: "key",
+        id: row.id,
+        name: &row.prefix,
+    }
+}
+
+fn changed_in_workflow(old: &workflow::Model, new: &workflow::Model) -> Vec<&'static str> {
+    let fields = [
+        ("name", old.name != new.name),
+        ("description", old.description != new.description),
+        ("steps", old.steps != new.steps),
+    ];
+    fields.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
+}
+
+fn changed_in_deployment(old: &deployment::Model, new: &deployment::Model) -> Vec<String> {
+    let fields = [
+        ("api_name", old.api_name != new.api_name),
+        ("workflow", old.workflow_id != new.workflow_id),
+        ("display_name", old.display_name != new.display_name),
+        ("description", old.description != new.description),
+        ("is_active", old.is_active != new.is_active),
+    ];
+    let own = fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned());
+    let settings = |row: &deployment::Model| {
+        serde_json::from_str::<Map<String, Value>>(&row.settings).unwrap_or_default()
+    };
+    let (old, new) = (settings(old), settings(new));
+    let settings = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
+    own.chain(settings.map(|(name, _)| name.clone())).collect()
 }
 
 /// Checks steps off the asynchronous threads: their patterns and schemas are

@@ -4,6 +4,7 @@
 //! Faces call [`Engine`] and nothing below it.
 
 pub mod admission;
+pub mod audit;
 pub mod context;
 pub mod deployment;
 pub mod directory;

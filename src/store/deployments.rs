@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use millrace_entities::enums::WorkflowKind;
-use millrace_entities::{api_key, deployment, deployment_revision, organisation, workflow};
+use millrace_entities::{
+    api_key, audit_entry, deployment, deployment_revision, organisation, workflow,
+};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, ModelTrait,
@@ -12,7 +14,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::page::{Page, Paged};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 
 /// A deployment as the engine runs it.
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ impl Store {
         &self,
         row: deployment::Model,
         key: api_key::Model,
+        entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
@@ -82,7 +85,7 @@ impl Store {
                 row.clone().into_active_model().insert(tx).await?;
                 record_revision(tx, &row, &workflow).await?;
                 key.into_active_model().insert(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await
@@ -140,6 +143,7 @@ impl Store {
         &self,
         row: deployment::Model,
         expected: i32,
+        entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
@@ -151,7 +155,7 @@ impl Store {
                 let workflow = serving(tx, &row).await?;
                 record_revision(tx, &row, &workflow).await?;
                 row.into_active_model().reset_all().update(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await
@@ -166,6 +170,7 @@ impl Store {
         &self,
         organisation_id: Uuid,
         id: Uuid,
+        entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
@@ -174,7 +179,7 @@ impl Store {
                 let keys = api_key::Column::DeploymentId.eq(id);
                 api_key::Entity::delete_many().filter(keys).exec(tx).await?;
                 row.delete(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await

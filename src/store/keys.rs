@@ -1,6 +1,6 @@
 //! Keys: of organisations (platform keys) and of deployments.
 
-use millrace_entities::{api_key, organisation, platform_key};
+use millrace_entities::{api_key, audit_entry, organisation, platform_key};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter,
     QueryOrder, Select,
@@ -8,7 +8,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::page::{Page, Paged};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 
 /// Every query of a deployment's keys starts here, in scope.
 fn of(deployment_id: Uuid) -> Select<api_key::Entity> {
@@ -40,11 +40,15 @@ impl Store {
     ///
     /// # Errors
     /// The store's.
-    pub async fn create_platform_key(&self, key: platform_key::Model) -> Result<(), StoreError> {
+    pub async fn create_platform_key(
+        &self,
+        key: platform_key::Model,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
                 key.into_active_model().insert(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await
@@ -54,11 +58,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Referenced`] if the deployment is gone.
-    pub async fn create_api_key(&self, key: api_key::Model) -> Result<(), StoreError> {
+    pub async fn create_api_key(
+        &self,
+        key: api_key::Model,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
                 key.into_active_model().insert(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await
@@ -100,14 +108,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn revoke_api_key(&self, deployment_id: Uuid, id: Uuid) -> Result<(), StoreError> {
+    pub async fn revoke_api_key(
+        &self,
+        deployment_id: Uuid,
+        id: Uuid,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
                 let found = of(deployment_id).filter(api_key::Column::Id.eq(id)).one(tx).await?;
                 let mut key = found.ok_or(StoreError::NotFound)?.into_active_model();
                 key.is_active = Set(false);
                 key.update(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await

@@ -3,6 +3,7 @@
 //! Every query lives here, by aggregate. Nothing else in the server touches a
 //! connection.
 
+mod audit;
 pub mod committer;
 pub mod deployments;
 pub mod executions;

@@ -1,12 +1,12 @@
 //! Organisations.
 
-use millrace_entities::{organisation, platform_key};
+use millrace_entities::{audit_entry, organisation, platform_key};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
 };
 
 use super::page::{Page, Paged};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 
 impl Store {
     /// Makes an organisation and its first platform key.
@@ -17,12 +17,13 @@ impl Store {
         &self,
         row: organisation::Model,
         key: platform_key::Model,
+        entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
                 row.into_active_model().insert(tx).await?;
                 key.into_active_model().insert(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await

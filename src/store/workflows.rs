@@ -1,6 +1,6 @@
 //! Workflows, in the scope of their organisation.
 
-use millrace_entities::{deployment, workflow};
+use millrace_entities::{audit_entry, deployment, workflow};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter,
     QueryOrder, Select,
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::deployments::advance;
 use super::page::{Page, Paged};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 
 /// Every query of workflows starts here, in scope.
 fn of(organisation_id: Uuid) -> Select<workflow::Entity> {
@@ -21,11 +21,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the name is taken.
-    pub async fn create_workflow(&self, row: workflow::Model) -> Result<(), StoreError> {
+    pub async fn create_workflow(
+        &self,
+        row: workflow::Model,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
                 row.into_active_model().insert(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await
@@ -74,6 +78,7 @@ impl Store {
         &self,
         row: workflow::Model,
         expected: i32,
+        entry: audit_entry::Model,
     ) -> Result<Vec<Uuid>, StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
@@ -92,6 +97,7 @@ impl Store {
                     changed.push(deployment.id);
                     advance(tx, deployment, &row).await?;
                 }
+                audit::record(tx, entry).await?;
                 Ok(changed)
             })
         })
@@ -102,12 +108,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Referenced`].
-    pub async fn delete_workflow(&self, organisation_id: Uuid, id: Uuid) -> Result<(), StoreError> {
+    pub async fn delete_workflow(
+        &self,
+        organisation_id: Uuid,
+        id: Uuid,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
                 let found = of(organisation_id).filter(workflow::Column::Id.eq(id));
                 found.one(tx).await?.ok_or(StoreError::NotFound)?.delete(tx).await?;
-                Ok(())
+                audit::record(tx, entry).await
             })
         })
         .await

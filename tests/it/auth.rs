@@ -1,5 +1,6 @@
 //! Who is let in, and where to.
 
+use millrace::engine::audit::Author;
 use millrace::ids::{Key, KeyKind};
 use millrace_entities::enums::Tier;
 use reqwest::Method;
@@ -128,10 +129,14 @@ async fn a_missing_malformed_unknown_revoked_or_expired_key_gets_one_identical_a
     let path = format!("{keys}{}/", made["id"].as_str().unwrap());
     let gone = api.client.delete(format!("{}{path}", api.url)).bearer_auth(&target.platform_key);
     assert_eq!(gone.send().await.unwrap().status(), 204);
+    let owner = server.engine.manager(&Key::parse(&target.platform_key).unwrap()).unwrap();
+    let id = target.id.parse().unwrap();
+    let deployment = server.engine.store().deployment(owner.organisation_id, id).await.unwrap();
     let (_, expired) = server
         .engine
         .create_key(
-            target.id.parse().unwrap(),
+            &Author::server(),
+            &deployment,
             "old".into(),
             Some(chrono::Utc::now() - chrono::TimeDelta::seconds(1)),
         )

@@ -9,6 +9,7 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
+mod audit;
 mod auth;
 mod cancel;
 mod committer;

@@ -2,6 +2,7 @@
 //! executions that last as long as the test wants.
 
 use millrace::engine::Engine;
+use millrace::engine::audit::{Action, Author, Subject};
 use millrace::ids::{Key, KeyKind};
 use millrace_entities::enums::Tier;
 use millrace_entities::platform_key;
@@ -133,7 +134,10 @@ pub async fn platform_key(engine: &Engine, of: &str, tier: Tier) -> String {
         tier,
         ..known
     };
-    engine.store().create_platform_key(row.clone()).await.unwrap();
+    let subject =
+        Subject { organisation_id: None, resource: "platform-key", id: row.id, name: &row.name };
+    let entry = Author::server().entry(Action::Create, subject, &[]);
+    engine.store().create_platform_key(row.clone(), entry).await.unwrap();
     engine.put_manager(row, organisation).await.unwrap();
     key.reveal().to_owned()
 }
