@@ -78,17 +78,27 @@ impl UnstractCaller {
     }
 }
 
+/// The bearer of a platform key, whatever its tier. The key alone says which
+/// organisation is meant.
+pub struct PlatformCaller(pub Manager);
+
+impl PlatformCaller {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let key = bearer(request).and_then(Key::parse).ok_or_else(unauthorized)?;
+        if key.kind() != KeyKind::Platform {
+            return Err(unauthorized());
+        }
+        state(request)?.engine.manager(&key).map(Self).ok_or_else(unauthorized)
+    }
+}
+
 /// The bearer of a platform key, in its own organisation, whose tier allows
 /// the method.
 pub struct OrganisationManager(pub Manager);
 
 impl OrganisationManager {
     fn from(request: &HttpRequest) -> Result<Self, ApiError> {
-        let key = bearer(request).and_then(Key::parse).ok_or_else(unauthorized)?;
-        if key.kind() != KeyKind::Platform {
-            return Err(unauthorized());
-        }
-        let manager = state(request)?.engine.manager(&key).ok_or_else(unauthorized)?;
+        let PlatformCaller(manager) = PlatformCaller::from(request)?;
         if part(request, "org_id") != manager.org_id {
             return Err(ApiError::new(Code::NotFound));
         }
@@ -187,6 +197,12 @@ extractor!(
     "deployment_key",
     "A deployment's key, `unst_…`",
     [("org_id", "Slug of the organisation"), ("api_name", "Name of the deployment")]
+);
+extractor!(
+    PlatformCaller,
+    "platform_key",
+    "An organisation's platform key, `unstp_…`",
+    []
 );
 extractor!(
     OrganisationManager,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::answer::{Answer, Answers, time};
+use super::answer::{Answer, Answers, Field, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, Text, typed};
 use super::page::{Listing, Paging};
@@ -141,6 +141,7 @@ pub struct DeploymentAnswer {
 
 impl Answers for DeploymentAnswer {
     const STATUSES: &'static [(u16, &'static str)] = &[(200, "The deployment")];
+    const HEADERS: &'static [Field] = &[Field::Etag];
 }
 
 /// A deployment that was just made.
@@ -154,6 +155,7 @@ pub struct DeploymentCreated {
 
 impl Answers for DeploymentCreated {
     const STATUSES: &'static [(u16, &'static str)] = &[(201, "Made")];
+    const HEADERS: &'static [Field] = &[Field::Etag, Field::Location];
 }
 
 impl DeploymentAnswer {

@@ -15,6 +15,7 @@ mod page;
 mod query;
 pub mod slashes;
 mod unstract;
+mod unstract_platform;
 mod workflows;
 
 use std::future::{Ready, ready};
@@ -80,6 +81,11 @@ pub fn routes(config: &mut ServiceConfig) {
             resource("/api/v1/admin/organization/")
                 .route(post().to(organisations::create))
                 .route(get().to(organisations::list)),
+        )
+        .service(resource("/api/v1/unstract/whoami/").route(get().to(unstract_platform::whoami)))
+        .service(
+            resource("/api/v1/unstract/{org_id}/api/deployment/")
+                .route(get().to(unstract_platform::list)),
         )
         .service(management());
 }

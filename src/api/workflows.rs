@@ -10,7 +10,7 @@ use sea_orm::ActiveEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answer::{Answer, Answers, time};
+use super::answer::{Answer, Answers, Field, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, Text, typed};
 use super::page::{Listing, Paging};
@@ -116,6 +116,7 @@ pub struct WorkflowAnswer {
 
 impl Answers for WorkflowAnswer {
     const STATUSES: &'static [(u16, &'static str)] = &[(200, "The workflow"), (201, "Made")];
+    const HEADERS: &'static [Field] = &[Field::Etag];
 }
 
 impl From<workflow::Model> for WorkflowAnswer {
