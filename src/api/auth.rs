@@ -198,12 +198,7 @@ extractor!(
     "A deployment's key, `unst_…`",
     [("org_id", "Slug of the organisation"), ("api_name", "Name of the deployment")]
 );
-extractor!(
-    PlatformCaller,
-    "platform_key",
-    "An organisation's platform key, `unstp_…`",
-    []
-);
+extractor!(PlatformCaller, "platform_key", "An organisation's platform key, `unstp_…`", []);
 extractor!(
     OrganisationManager,
     "platform_key",
@@ -214,8 +209,20 @@ extractor!(Operator, "operator_token", "The server's operator token", []);
 
 /// A path parameter of type string.
 pub fn path_parameter(name: &str, description: &str) -> Parameter {
-    let schema =
-        SchemaObject { instance_type: Some(InstanceType::String.into()), ..Default::default() };
+    parameter(name, description, None)
+}
+
+/// A path parameter that is a UUID.
+pub fn id_parameter(name: &str, description: &str) -> Parameter {
+    parameter(name, description, Some("uuid"))
+}
+
+fn parameter(name: &str, description: &str, format: Option<&str>) -> Parameter {
+    let schema = SchemaObject {
+        instance_type: Some(InstanceType::String.into()),
+        format: format.map(ToOwned::to_owned),
+        ..SchemaObject::default()
+    };
     Parameter {
         name: name.to_owned(),
         _in: ParameterIn::Path,

@@ -76,8 +76,7 @@ impl Answers for UnstractSubmitted {
         (200, "Stored and, if the caller waited, perhaps completed"),
         (422, "Stored; the caller waited, and it failed or was stopped"),
     ];
-    const HEADERS: &'static [Field] =
-        &[Field::RateLimit, Field::RateRemaining, Field::RateReset];
+    const HEADERS: &'static [Field] = &[Field::RateLimit, Field::RateRemaining, Field::RateReset];
 }
 
 /// Submit (Unstract)

@@ -12,6 +12,7 @@ use super::State;
 use super::answer::{Answer, Answers, time};
 use super::auth::{OrganisationManager, PlatformCaller};
 use super::page::{Filtered, Listing};
+use super::schemas::Id;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::store::summaries::{Run, Summary, Wanted};
 
@@ -35,13 +36,16 @@ impl Answers for WhoAmI {
 #[serde(deny_unknown_fields)]
 pub struct DeploymentFilter {
     /// The one of exactly this name.
+    #[schemars(regex(pattern = r"^[^\u0000]*$"))]
     api_name: Option<String>,
     /// Those that have this text in a name or in the description, in any case.
+    #[schemars(regex(pattern = r"^[^\u0000]*$"))]
     search: Option<String>,
     /// What they are ordered by; a `-` turns the order round. `api_name` if absent.
     #[serde(default)]
     ordering: Ordering,
     /// Those that serve the workflow of this id.
+    #[schemars(with = "Option<Id>")]
     workflow: Option<String>,
 }
 
@@ -86,7 +90,7 @@ impl DeploymentFilter {
     fn wanted(self) -> ApiResult<Wanted> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let wrong = |_| ApiError::at(Code::InvalidValue, "workflow", "the id of a workflow");
-        let workflow_id = given(self.workflow).map(|id| id.parse().map_err(wrong)).transpose()?;
+        let workflow_id = self.workflow.map(|id| id.parse().map_err(wrong)).transpose()?;
         let (by, order) = self.ordering.parts();
         let (api_name, search) = (given(self.api_name), given(self.search));
         for (name, text) in [("api_name", &api_name), ("search", &search)] {
@@ -177,10 +181,7 @@ impl DeploymentSummary {
 /// Who am I (Unstract)
 /// The organisation of a platform key, and what the key may do.
 #[api_operation(tag = "unstract", operation_id = "unstract_whoami")]
-pub async fn whoami(
-    state: Data<State>,
-    caller: PlatformCaller,
-) -> ApiResult<Answer<WhoAmI>> {
+pub async fn whoami(state: Data<State>, caller: PlatformCaller) -> ApiResult<Answer<WhoAmI>> {
     let PlatformCaller(manager) = caller;
     let store = state.engine.store();
     let found = store.key_and_organisation(manager.organisation_id, manager.key_id).await;
@@ -204,9 +205,8 @@ pub async fn list(
     let OrganisationManager(manager) = manager;
     let Filtered { paging, filter } = wanted;
     let store = state.engine.store();
-    let found = store
-        .deployment_summaries(manager.organisation_id, filter.wanted()?, paging.page)
-        .await?;
+    let found =
+        store.deployment_summaries(manager.organisation_id, filter.wanted()?, paging.page).await?;
     let public_url = &state.config.public_url;
     let shown = |summary| DeploymentSummary::of(summary, &manager.org_id, public_url);
     Ok(Answer::ok(Listing::new(&paging, found, shown)))

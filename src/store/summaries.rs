@@ -140,8 +140,10 @@ async fn workflow_names(
     deployments: &[deployment::Model],
 ) -> Result<HashMap<Uuid, String>, StoreError> {
     let ids = deployments.iter().map(|row| row.workflow_id);
-    let workflows = workflow::Entity::find().filter(workflow::Column::Id.is_in(ids)).all(db).await?;
-    let names: HashMap<Uuid, String> = workflows.into_iter().map(|row| (row.id, row.name)).collect();
+    let workflows =
+        workflow::Entity::find().filter(workflow::Column::Id.is_in(ids)).all(db).await?;
+    let names: HashMap<Uuid, String> =
+        workflows.into_iter().map(|row| (row.id, row.name)).collect();
     let named = |row: &deployment::Model| Some((row.id, names.get(&row.workflow_id)?.clone()));
     Ok(deployments.iter().filter_map(named).collect())
 }

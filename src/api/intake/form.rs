@@ -8,12 +8,11 @@ use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use futures_util::{StreamExt, TryStreamExt};
 use schemars::JsonSchema;
-use schemars::r#gen::SchemaGenerator;
-use schemars::schema::{InstanceType, Schema, SchemaObject, StringValidation};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Bounds, Intake, abandon, document, file_too_large, store_away, too_many_files};
+use crate::api::schemas::{Binary, Empty, JsonText, ObjectText};
 use crate::documents::DocumentStore;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::steps::DocumentRef;
@@ -54,59 +53,6 @@ pub(super) struct FormSubmission {
     /// Not served: taken while it is empty.
     hitl_packet_id: Empty,
 }
-
-macro_rules! text_of_format {
-    ($(#[$doc:meta])* $name:ident, $format:literal, $longest:expr) => {
-        $(#[$doc])*
-        #[derive(Default, Deserialize)]
-        struct $name;
-
-        impl JsonSchema for $name {
-            fn schema_name() -> String {
-                stringify!($name).into()
-            }
-
-            fn is_referenceable() -> bool {
-                false
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                let longest = StringValidation { max_length: $longest, ..Default::default() };
-                Schema::Object(SchemaObject {
-                    instance_type: Some(InstanceType::String.into()),
-                    format: Some($format.into()),
-                    string: Some(Box::new(longest)),
-                    ..SchemaObject::default()
-                })
-            }
-        }
-    };
-}
-
-text_of_format!(
-    /// The bytes of a document.
-    Binary,
-    "binary",
-    None
-);
-text_of_format!(
-    /// JSON as text.
-    JsonText,
-    "json",
-    None
-);
-text_of_format!(
-    /// A JSON object, or null, as text.
-    ObjectText,
-    "json-object",
-    None
-);
-text_of_format!(
-    /// Nothing.
-    Empty,
-    "text",
-    Some(0)
-);
 
 pub(super) async fn read(
     request: &HttpRequest,

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Bounds, Intake, document, file_too_large, put, too_many_files};
 use crate::api::body::{self, off_thread};
+use crate::api::schemas::Base64;
 use crate::documents::DocumentStore;
 use crate::engine::submission::Request;
 use crate::error::{ApiError, ApiResult, Code};
@@ -21,6 +22,7 @@ pub(super) struct InlineDocument {
     /// Name of the document; need not be unique.
     name: String,
     /// The document's bytes in base64 (RFC 4648, section 4).
+    #[schemars(with = "Base64")]
     content_base64: String,
     /// Declared media type. The content decides.
     #[serde(default)]
