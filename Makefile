@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sqlite compare-text lint fmt doc deny advisories ci
+.PHONY: help run test test-sqlite test-clients test-contract compare-text lint fmt doc deny advisories ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,12 @@ test: ## Run every test, with a Postgres of its own
 
 test-sqlite: ## Run the tests that need no Postgres
 	scripts/test sqlite
+
+test-clients: ## Drive a server with Unstract's published client (part of make test)
+	scripts/clients unstract
+
+test-contract: ## Hold a server's answers against its OpenAPI document, for some minutes
+	scripts/clients contract
 
 compare-text: ## Compare the text of ../shared's PDFs with poppler's, by the debug build
 	tests/compare_text.py

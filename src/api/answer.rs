@@ -7,20 +7,57 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, Responder};
-use apistos::paths::{MediaType, Response, Responses};
+use apistos::paths::{Header, MediaType, ParameterDefinition, Response, Responses};
 use apistos::reference_or::ReferenceOr;
-use apistos::{ApiComponent, ApiErrorComponent, Schema};
+use apistos::{ApiComponent, ApiErrorComponent, InstanceType, Schema};
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::JsonSchema;
+use schemars::schema::{SchemaObject, SubschemaValidation};
 use serde::Serialize;
 
 use crate::engine::limiter::RateState;
-use crate::error::{ApiError, Code, RefusalBody, rate_headers};
+use crate::error::{ApiError, ApiResult, Code, RefusalBody, rate_headers};
+
+/// A header of an answer, for the document.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the table's text says what each means")]
+pub enum Field {
+    Allow,
+    Authenticate,
+    Etag,
+    Location,
+    RateLimit,
+    RateRemaining,
+    RateReset,
+    RequestId,
+    RetryAfter,
+}
+
+impl Field {
+    /// Name, meaning and type.
+    const fn row(self) -> (&'static str, &'static str, InstanceType) {
+        use InstanceType::{Integer, String};
+        match self {
+            Self::Allow => ("Allow", "Methods that are allowed here", String),
+            Self::Authenticate => ("WWW-Authenticate", "What would open: `Bearer`", String),
+            Self::Etag => ("ETag", "The revision, for `If-Match`", String),
+            Self::Location => ("Location", "Where to look next", String),
+            Self::RateLimit => ("RateLimit-Limit", "Requests that may come at once", Integer),
+            Self::RateRemaining => ("RateLimit-Remaining", "How many of them are left", Integer),
+            Self::RateReset => ("RateLimit-Reset", "Seconds until all are back", Integer),
+            Self::RequestId => ("X-Request-Id", "The caller's own id, or a new one", String),
+            Self::RetryAfter => ("Retry-After", "Seconds to wait before the next try", Integer),
+        }
+    }
+}
 
 /// The answers that a kind of body is sent with.
 pub trait Answers {
     /// Statuses with their meaning.
     const STATUSES: &'static [(u16, &'static str)];
+
+    /// Headers that some of them bring besides `X-Request-Id`.
+    const HEADERS: &'static [Field] = &[];
 }
 
 /// An answer that is no refusal.
@@ -105,14 +142,59 @@ impl<T: JsonSchema + Answers> ApiComponent for Answer<T> {
 
     fn responses(_: Option<String>) -> Option<Responses> {
         let responses = T::STATUSES.iter().map(|(status, description)| {
-            let mut response =
-                Response { description: (*description).to_owned(), ..Response::default() };
+            let description = (*description).to_owned();
+            let headers = described(T::HEADERS);
+            let mut response = Response { description, headers, ..Response::default() };
             if *status != 204 {
                 response.content = json_content(&T::schema_name());
             }
             (status.to_string(), ReferenceOr::Object(response))
         });
         Some(Responses { responses: responses.collect(), ..Responses::default() })
+    }
+}
+
+/// What a handler returns some of whose answers share a status with a refusal:
+/// there the document allows both bodies.
+pub struct Reply<T>(pub ApiResult<Answer<T>>);
+
+impl<T: Serialize> Responder for Reply<T> {
+    type Body = BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        self.0.respond_to(request).map_into_boxed_body()
+    }
+}
+
+impl<T: JsonSchema + Answers> ApiComponent for Reply<T> {
+    fn child_schemas() -> Vec<(String, ReferenceOr<Schema>)> {
+        Answer::<T>::child_schemas()
+    }
+
+    fn schema() -> Option<(String, ReferenceOr<Schema>)> {
+        Answer::<T>::schema()
+    }
+
+    fn responses(content_type: Option<String>) -> Option<Responses> {
+        Answer::<T>::responses(content_type)
+    }
+
+    fn error_responses() -> Vec<(String, Response)> {
+        let mut refusals = <ApiError as ApiErrorComponent>::error_responses();
+        for (status, refusal) in &mut refusals {
+            for (shared, meaning) in T::STATUSES {
+                if status.parse() == Ok(*shared) {
+                    refusal.description = format!("{meaning}. Or {}", refusal.description);
+                    refusal.headers.extend(described(T::HEADERS));
+                    refusal.content = either(&[T::schema_name(), RefusalBody::schema_name()]);
+                }
+            }
+        }
+        refusals
+    }
+
+    fn error_schemas() -> BTreeMap<String, (String, ReferenceOr<Schema>)> {
+        ApiError::schemas_by_status_code()
     }
 }
 
@@ -128,10 +210,37 @@ impl ApiErrorComponent for ApiError {
             let texts = rows.map(|code| format!("`{}`: {}", code.name(), code.detail()));
             let description = texts.collect::<Vec<_>>().join(" ");
             let content = json_content(&RefusalBody::schema_name());
-            (status, Response { description, content, ..Response::default() })
+            let headers = described(match status.as_str() {
+                "401" => &[Field::Authenticate],
+                "405" => &[Field::Allow],
+                "422" => &[Field::Location],
+                "429" => {
+                    &[Field::RetryAfter, Field::RateLimit, Field::RateRemaining, Field::RateReset]
+                }
+                "503" => &[Field::RetryAfter],
+                _ => &[],
+            });
+            (status, Response { description, headers, content, ..Response::default() })
         };
         statuses().map(response).collect()
     }
+}
+
+/// Headers of an answer as the document describes them. `X-Request-Id` is in
+/// every one.
+fn described(fields: &[Field]) -> BTreeMap<String, ReferenceOr<Header>> {
+    let describe = |field: &Field| {
+        let (name, description, kind) = field.row();
+        let schema = SchemaObject { instance_type: Some(kind.into()), ..SchemaObject::default() };
+        let schema = Box::new(ReferenceOr::Object(Schema::Object(schema)));
+        let header = Header {
+            description: Some(description.to_owned()),
+            definition: Some(ParameterDefinition::Schema(schema)),
+            ..Header::default()
+        };
+        (name.to_owned(), ReferenceOr::Object(header))
+    };
+    [Field::RequestId].iter().chain(fields).map(describe).collect()
 }
 
 fn statuses() -> impl Iterator<Item = String> {
@@ -145,6 +254,18 @@ fn json_content(schema: &str) -> BTreeMap<String, MediaType> {
     let reference = ReferenceOr::Reference { _ref: format!("#/components/schemas/{schema}") };
     let media = MediaType { schema: Some(reference), ..MediaType::default() };
     BTreeMap::from([("application/json".to_owned(), media)])
+}
+
+/// JSON of one of several schemas.
+fn either(schemas: &[String]) -> BTreeMap<String, MediaType> {
+    let reference = |name| Schema::new_ref(format!("#/components/schemas/{name}"));
+    let subschemas = SubschemaValidation {
+        any_of: Some(schemas.iter().map(reference).collect()),
+        ..SubschemaValidation::default()
+    };
+    let schema = SchemaObject { subschemas: Some(subschemas.into()), ..SchemaObject::default() };
+    let schema = Some(ReferenceOr::Object(Schema::Object(schema)));
+    BTreeMap::from([("application/json".to_owned(), MediaType { schema, ..MediaType::default() })])
 }
 
 /// A type's schema under its name, as components of an OpenAPI document want

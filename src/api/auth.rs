@@ -92,17 +92,27 @@ impl UnstractCaller {
     }
 }
 
+/// The bearer of a platform key, whatever its tier. The key alone says which
+/// organisation is meant.
+pub struct PlatformCaller(pub Manager);
+
+impl PlatformCaller {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let key = bearer(request).and_then(Key::parse).ok_or_else(unauthorized)?;
+        if key.kind() != KeyKind::Platform {
+            return Err(unauthorized());
+        }
+        state(request)?.engine.manager(&key).map(Self).ok_or_else(unauthorized)
+    }
+}
+
 /// The bearer of a platform key, in its own organisation, whose tier allows
 /// the method.
 pub struct OrganisationManager(pub Manager, Author);
 
 impl OrganisationManager {
     fn from(request: &HttpRequest) -> Result<Self, ApiError> {
-        let key = bearer(request).and_then(Key::parse).ok_or_else(unauthorized)?;
-        if key.kind() != KeyKind::Platform {
-            return Err(unauthorized());
-        }
-        let manager = state(request)?.engine.manager(&key).ok_or_else(unauthorized)?;
+        let PlatformCaller(manager) = PlatformCaller::from(request)?;
         if part(request, "org_id") != manager.org_id {
             return Err(ApiError::new(Code::NotFound));
         }
@@ -216,6 +226,7 @@ extractor!(
     "A deployment's key, `unst_…`",
     [("org_id", "Slug of the organisation"), ("api_name", "Name of the deployment")]
 );
+extractor!(PlatformCaller, "platform_key", "An organisation's platform key, `unstp_…`", []);
 extractor!(
     OrganisationManager,
     "platform_key",
@@ -226,8 +237,20 @@ extractor!(Operator, "operator_token", "The server's operator token", []);
 
 /// A path parameter of type string.
 pub fn path_parameter(name: &str, description: &str) -> Parameter {
-    let schema =
-        SchemaObject { instance_type: Some(InstanceType::String.into()), ..Default::default() };
+    parameter(name, description, None)
+}
+
+/// A path parameter that is a UUID.
+pub fn id_parameter(name: &str, description: &str) -> Parameter {
+    parameter(name, description, Some("uuid"))
+}
+
+fn parameter(name: &str, description: &str, format: Option<&str>) -> Parameter {
+    let schema = SchemaObject {
+        instance_type: Some(InstanceType::String.into()),
+        format: format.map(ToOwned::to_owned),
+        ..SchemaObject::default()
+    };
     Parameter {
         name: name.to_owned(),
         _in: ParameterIn::Path,

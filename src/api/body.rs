@@ -172,7 +172,7 @@ fn cure(message: &str) -> String {
 /// Postgres cannot store.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub struct Text(#[schemars(length(max = 10_000))] String);
+pub struct Text(#[schemars(length(max = 10_000), regex(pattern = r"^[^\u0000]*$"))] String);
 
 impl TryFrom<String> for Text {
     type Error = &'static str;

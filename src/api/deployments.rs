@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::answer::{Answer, Answers, time};
+use super::answer::{Answer, Answers, Field, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, Text, typed};
 use super::page::{Listing, Paging};
+use super::schemas::{Id, MergePatch, Object, drop_read_only};
 use super::workflows::Kind;
-use super::{IfMatch, MergePatch, Nothing, ResourceId, State};
+use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::Engine;
 use crate::engine::audit::Author;
 use crate::engine::manage::DeploymentDraft;
@@ -29,8 +30,10 @@ use crate::store::StoreError;
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Name in URLs, `^[A-Za-z0-9_-]{1,64}$`, unique in the organisation.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
     pub api_name: String,
     /// Id of the workflow it serves.
+    #[schemars(with = "Id")]
     pub workflow: String,
     /// Name for people; the `api_name` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,33 +53,23 @@ pub struct Identity {
 const IDENTITY: [&str; 6] =
     ["api_name", "workflow", "display_name", "description", "deployment_type", "is_active"];
 
+/// What only the server writes.
+const READ_ONLY: [&str; 6] =
+    ["id", "public_id", "revision", "api_endpoint", "created_at", "updated_at"];
+
 fn yes() -> bool {
     true
 }
 
 /// A deployment as it is written: the fields of both, side by side.
 #[derive(JsonSchema)]
-#[schemars(rename = "DeploymentWrite")]
-#[expect(dead_code, reason = "documents `DeploymentObject`")]
-struct DeploymentForm {
+#[schemars(rename = "DeploymentWrite", deny_unknown_fields)]
+#[expect(dead_code, reason = "documents `DeploymentWrite`")]
+pub struct DeploymentForm {
     #[serde(flatten)]
     identity: Identity,
     #[serde(flatten)]
     settings: Settings,
-}
-
-/// A deployment as it is written, its fields not sorted out yet.
-#[derive(Debug, Clone, Deserialize)]
-pub struct DeploymentObject(Map<String, Value>);
-
-impl JsonSchema for DeploymentObject {
-    fn schema_name() -> String {
-        DeploymentForm::schema_name()
-    }
-
-    fn json_schema(generator: &mut schemars::r#gen::SchemaGenerator) -> schemars::schema::Schema {
-        DeploymentForm::json_schema(generator)
-    }
 }
 
 /// A deployment whose fields are of the right form.
@@ -142,6 +135,7 @@ pub struct DeploymentAnswer {
 
 impl Answers for DeploymentAnswer {
     const STATUSES: &'static [(u16, &'static str)] = &[(200, "The deployment")];
+    const HEADERS: &'static [Field] = &[Field::Etag];
 }
 
 /// A deployment that was just made.
@@ -155,6 +149,7 @@ pub struct DeploymentCreated {
 
 impl Answers for DeploymentCreated {
     const STATUSES: &'static [(u16, &'static str)] = &[(201, "Made")];
+    const HEADERS: &'static [Field] = &[Field::Etag, Field::Location];
 }
 
 impl DeploymentAnswer {
@@ -183,7 +178,7 @@ impl DeploymentAnswer {
 pub async fn create(
     state: Data<State>,
     manager: OrganisationManager,
-    body: Body<DeploymentObject>,
+    body: Body<Object<DeploymentForm>>,
 ) -> ApiResult<Answer<DeploymentCreated>> {
     let write = DeploymentWrite::parse(body.0.0)?;
     let owner = manager.0.organisation_id;
@@ -216,24 +211,29 @@ pub async fn get(
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let owner = manager.0.organisation_id;
     let row = state.engine.store().deployment(owner, id.0).await?;
-    let kind = state.engine.store().workflow(owner, row.workflow_id).await?.kind;
-    let revision = row.revision;
-    Ok(Answer::ok(DeploymentAnswer::of(row, kind)).etag(revision))
+    Ok(Answer::ok(shown(&state, &row).await?).etag(row.revision))
+}
+
+async fn shown(state: &State, row: &deployment::Model) -> ApiResult<DeploymentAnswer> {
+    let workflow = state.engine.store().workflow(row.organisation_id, row.workflow_id).await?;
+    Ok(DeploymentAnswer::of(row.clone(), workflow.kind))
 }
 
 /// Replace a deployment
-/// Makes a new revision; executions in flight keep theirs.
+/// Makes a new revision; executions in flight keep theirs. What only the server writes (`id`, `revision` and so on) may be sent back as it was read.
 #[api_operation(tag = "deployments", operation_id = "replace_deployment")]
 pub async fn replace(
     state: Data<State>,
     manager: OrganisationManager,
     id: ResourceId,
     if_match: IfMatch,
-    body: Body<DeploymentObject>,
+    body: Body<Object<DeploymentForm>>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let current = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
-    change(&state, manager.author(), current, body.0.0).await
+    let mut object = body.0.0;
+    drop_read_only(&mut object, &shown(&state, &current).await?, &READ_ONLY)?;
+    change(&state, manager.author(), current, object).await
 }
 
 /// Change a deployment
@@ -244,7 +244,7 @@ pub async fn patch(
     manager: OrganisationManager,
     id: ResourceId,
     if_match: IfMatch,
-    body: Body<MergePatch>,
+    body: Body<MergePatch<DeploymentForm>>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let current = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
@@ -257,7 +257,9 @@ pub async fn patch(
         "is_active": current.is_active,
     });
     json_patch::merge(&mut whole, &identity);
-    json_patch::merge(&mut whole, &body.0.into());
+    let mut patch = body.0.0;
+    drop_read_only(&mut patch, &shown(&state, &current).await?, &READ_ONLY)?;
+    json_patch::merge(&mut whole, &patch.into());
     change(&state, manager.author(), current, typed(whole)?).await
 }
 

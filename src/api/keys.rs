@@ -13,6 +13,7 @@ use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, Text};
 use super::page::{Listing, Paging};
+use super::schemas::Time;
 use super::{KeyId, Nothing, ResourceId, State};
 use crate::clock;
 use crate::error::{ApiError, ApiResult, Code};
@@ -26,7 +27,7 @@ pub struct NewKey {
     description: Text,
     /// From when on it opens nothing (RFC 3339); absent: never.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Time>")]
     expires_at: Option<DateTime<Utc>>,
 }
 

@@ -14,8 +14,10 @@ pub mod negotiate;
 mod organisations;
 mod page;
 mod query;
+mod schemas;
 pub mod slashes;
 mod unstract;
+mod unstract_platform;
 mod workflows;
 
 use std::future::{Ready, ready};
@@ -31,8 +33,7 @@ use apistos::spec::Spec;
 use apistos::web::{Scope, ServiceConfig, delete, get, patch, post, put, resource, scope};
 use apistos::{ApiComponent, Schema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::config::ServerConfig;
@@ -81,6 +82,11 @@ pub fn routes(config: &mut ServiceConfig) {
             resource("/api/v1/admin/organization/")
                 .route(post().to(organisations::create))
                 .route(get().to(organisations::list)),
+        )
+        .service(resource("/api/v1/unstract/whoami/").route(get().to(unstract_platform::whoami)))
+        .service(
+            resource("/api/v1/unstract/{org_id}/api/deployment/")
+                .route(get().to(unstract_platform::list)),
         )
         .service(management());
 }
@@ -143,18 +149,6 @@ pub struct Nothing {}
 
 impl Answers for Nothing {
     const STATUSES: &'static [(u16, &'static str)] = &[(204, "Done")];
-}
-
-/// A JSON merge patch (RFC 7396): the fields to change; null takes a field's
-/// default back.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct MergePatch(Map<String, Value>);
-
-impl From<MergePatch> for Value {
-    fn from(patch: MergePatch) -> Self {
-        Self::Object(patch.0)
-    }
 }
 
 /// `If-Match`: the revision that is to be changed, as `ETag` gave it.
@@ -234,7 +228,7 @@ macro_rules! path_id {
             }
 
             fn parameters() -> Vec<Parameter> {
-                vec![auth::path_parameter($parameter, $means)]
+                vec![auth::id_parameter($parameter, $means)]
             }
         }
     };

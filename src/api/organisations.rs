@@ -18,6 +18,7 @@ use crate::error::{ApiError, ApiResult, Code};
 #[serde(deny_unknown_fields)]
 pub struct NewOrganisation {
     /// Slug: lower-case letters, digits and `-`, at most 63.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     org_id: String,
     /// Name for people; the slug if absent.
     #[serde(default)]

@@ -10,24 +10,26 @@ use sea_orm::ActiveEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answer::{Answer, Answers, time};
+use super::answer::{Answer, Answers, Field, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, Text, typed};
 use super::page::{Listing, Paging};
+use super::schemas::{MAX_NAME, MergePatch, Name, Object, drop_read_only};
 use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::audit::Author;
 use crate::engine::manage::{WorkflowDraft, check_steps};
 use crate::engine::plan::StepDefinition;
 use crate::error::{ApiError, ApiResult, Code};
 
-/// Characters of a name.
-const MAX_NAME: usize = 200;
+/// What only the server writes.
+const READ_ONLY: [&str; 4] = ["id", "revision", "created_at", "updated_at"];
 
 /// A workflow as it is written.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkflowWrite {
     /// Name, unique in the organisation.
+    #[schemars(with = "Name")]
     pub name: Text,
     /// `ETL` (documents into a destination) or `TASK` (documents or JSON into a result).
     #[serde(rename = "type")]
@@ -58,6 +60,7 @@ impl WorkflowWrite {
 
 /// A step as a workflow writes it.
 #[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "documents `StepDefinition`")]
 pub struct StepWrite {
     /// Name of the step in its workflow; the kind's name if absent.
@@ -117,6 +120,7 @@ pub struct WorkflowAnswer {
 
 impl Answers for WorkflowAnswer {
     const STATUSES: &'static [(u16, &'static str)] = &[(200, "The workflow"), (201, "Made")];
+    const HEADERS: &'static [Field] = &[Field::Etag];
 }
 
 impl From<workflow::Model> for WorkflowAnswer {
@@ -186,18 +190,20 @@ pub async fn get(
 }
 
 /// Replace a workflow
-/// Deployments that serve it get a new revision; executions in flight keep theirs.
+/// Deployments that serve it get a new revision; executions in flight keep theirs. What only the server writes (`id`, `revision` and so on) may be sent back as it was read.
 #[api_operation(tag = "workflows", operation_id = "replace_workflow")]
 pub async fn replace(
     state: Data<State>,
     manager: OrganisationManager,
     id: ResourceId,
     if_match: IfMatch,
-    body: Body<WorkflowWrite>,
+    body: Body<Object<WorkflowWrite>>,
 ) -> ApiResult<Answer<WorkflowAnswer>> {
     let current = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
-    change(&state, manager.author(), current, body.0).await
+    let mut object = body.0.0;
+    drop_read_only(&mut object, &WorkflowAnswer::from(current.clone()), &READ_ONLY)?;
+    change(&state, manager.author(), current, typed(object.into())?).await
 }
 
 /// Change a workflow
@@ -208,7 +214,7 @@ pub async fn patch(
     manager: OrganisationManager,
     id: ResourceId,
     if_match: IfMatch,
-    body: Body<super::MergePatch>,
+    body: Body<MergePatch<WorkflowWrite>>,
 ) -> ApiResult<Answer<WorkflowAnswer>> {
     let current = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
@@ -218,7 +224,9 @@ pub async fn patch(
         "description": current.description,
         "steps": serde_json::from_str::<Value>(&current.steps).unwrap_or_default(),
     });
-    json_patch::merge(&mut whole, &body.0.into());
+    let mut patch = body.0.0;
+    drop_read_only(&mut patch, &WorkflowAnswer::from(current.clone()), &READ_ONLY)?;
+    json_patch::merge(&mut whole, &patch.into());
     change(&state, manager.author(), current, typed(whole)?).await
 }
 

@@ -33,7 +33,7 @@ fn file(job: &Job, outcome: DocumentOutcome) -> Value {
     let elapsed = seconds_between(outcome.started_at, outcome.ended_at);
     let name = outcome.document.as_ref().map_or(NO_DOCUMENT, |document| &document.name).to_owned();
     let hash = outcome.document.as_ref().map(|document| document.hash.to_string());
-    let metadata = json!({
+    let mut metadata = json!({
         "source_name": name,
         "source_hash": hash,
         "execution_id": job.claim.execution_id,
@@ -42,6 +42,10 @@ fn file(job: &Job, outcome: DocumentOutcome) -> Value {
         "tags": request.tags,
         "total_elapsed_time": elapsed,
     });
+    // The caller's own words, for it to know the document again.
+    if let (Some(fields), false) = (metadata.as_object_mut(), request.custom_data.is_null()) {
+        fields.insert("custom_data".into(), request.custom_data.clone());
+    }
     let (status, error) = match &outcome.output {
         Ok(_) => ("Success", Value::Null),
         Err(error) => ("Failed", error.detail.clone().into()),

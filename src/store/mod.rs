@@ -13,6 +13,7 @@ pub mod organisations;
 pub mod page;
 mod pools;
 pub mod settings;
+pub mod summaries;
 pub mod workflows;
 
 use std::fs::File;

@@ -33,4 +33,5 @@ mod store;
 mod streaming;
 mod supervision;
 mod support;
+mod unstract_platform;
 mod wire;

@@ -8,7 +8,7 @@ use crate::support::{Database, Server, json_of};
 use crate::wire::{header, names};
 
 /// The routes of the server, with the security each wants.
-const ROUTES: [(&str, &str, &str); 27] = [
+const ROUTES: [(&str, &str, &str); 29] = [
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
     ("post", "/deployment/api/{org_id}/{api_name}/", "deployment_key"),
@@ -19,6 +19,8 @@ const ROUTES: [(&str, &str, &str); 27] = [
     ("post", "/deployment/{api_key}/cancel/{execution_id}/", "deployment_key"),
     ("post", "/api/v1/admin/organization/", "operator_token"),
     ("get", "/api/v1/admin/organization/", "operator_token"),
+    ("get", "/api/v1/unstract/whoami/", "platform_key"),
+    ("get", "/api/v1/unstract/{org_id}/api/deployment/", "platform_key"),
     ("post", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/{id}/", "platform_key"),
@@ -37,6 +39,24 @@ const ROUTES: [(&str, &str, &str); 27] = [
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
     ("delete", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
 ];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_unstracts_form_and_a_refusal_share_a_status_the_document_has_both() {
+    let database = Database::sqlite();
+    let server = Server::start(&database).await;
+    let api = &server.api;
+    let answer = api.client.get(format!("{}/openapi.json", api.url)).send().await.unwrap();
+    let document = json_of(answer, 200).await;
+    let path = &document["paths"]["/deployment/api/{org_id}/{api_name}/"];
+    for (method, schema) in [("post", "Submitted"), ("get", "UnstractStatus")] {
+        let body = &path[method]["responses"]["422"]["content"]["application/json"]["schema"];
+        let schemas = body["anyOf"].as_array().unwrap();
+        let names = schemas.iter().map(|schema| schema["$ref"].as_str().unwrap());
+        let expected = [schema, "Refusal"].map(|name| format!("#/components/schemas/{name}"));
+        assert_eq!(names.collect::<Vec<_>>(), expected, "{method}");
+    }
+    server.stop().await;
+}
 
 /// Every `$ref` in a value.
 fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
@@ -119,6 +139,13 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     }
     let responses = operation["responses"].as_object().unwrap();
     assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}");
+    for (status, response) in responses {
+        let headers = &response["headers"];
+        assert!(headers["X-Request-Id"].is_object(), "{method} {path} {status}");
+        if ["429", "503"].contains(&status.as_str()) {
+            assert!(headers["Retry-After"].is_object(), "{method} {path} {status}");
+        }
+    }
     for status in ["400", "401", "404", "429", "503"] {
         let schema = &responses[status]["content"]["application/json"]["schema"]["$ref"];
         assert_eq!(schema, "#/components/schemas/Refusal", "{method} {path} {status}");

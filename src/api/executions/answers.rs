@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::api::State;
-use crate::api::answer::{Answers, time};
+use crate::api::answer::{Answers, Field, time};
 use crate::engine::directory::Entry;
 use crate::engine::error_parts;
 use crate::engine::lifecycle::{self, Status};
@@ -47,6 +47,13 @@ impl Answers for Submitted {
     const STATUSES: &'static [(u16, &'static str)] = &[
         (200, "Stored and, if the caller waited, completed"),
         (202, "Stored; it will reach a terminal status"),
+    ];
+    const HEADERS: &'static [Field] = &[
+        Field::Location,
+        Field::RetryAfter,
+        Field::RateLimit,
+        Field::RateRemaining,
+        Field::RateReset,
     ];
 }
 
@@ -113,6 +120,7 @@ pub struct ResultAnswer {
 impl Answers for ResultAnswer {
     const STATUSES: &'static [(u16, &'static str)] =
         &[(200, "The result; it can be read again and again"), (202, "It still runs")];
+    const HEADERS: &'static [Field] = &[Field::RetryAfter];
 }
 
 /// The answer to a submission, with the result if it completed.

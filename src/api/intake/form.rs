@@ -8,62 +8,50 @@ use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use futures_util::{StreamExt, TryStreamExt};
 use schemars::JsonSchema;
-use schemars::r#gen::SchemaGenerator;
-use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Bounds, Intake, abandon, document, file_too_large, store_away, too_many_files};
+use crate::api::schemas::{Binary, Empty, JsonText, ObjectText};
 use crate::documents::DocumentStore;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::steps::DocumentRef;
 
 /// A submission. It has at least one of `files` or `input_data`.
-#[derive(Deserialize, JsonSchema)]
-#[expect(dead_code, reason = "documents the form; the form itself is read as a stream")]
+//
+// It documents the form; the form itself is read as a stream.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct FormSubmission {
     /// The documents; the field may be repeated.
-    files: Option<Vec<Binary>>,
+    files: Vec<Binary>,
     /// What the workflow works on besides documents: JSON text.
-    input_data: Option<String>,
+    input_data: JsonText,
     /// Values for the workflow's steps: JSON text of an object.
-    parameters: Option<String>,
+    parameters: ObjectText,
     /// More values for the workflow's steps: JSON text of an object.
-    custom_data: Option<String>,
+    custom_data: ObjectText,
     /// Seconds to wait for the result, −1 to 300; 0 or less answers at once.
-    timeout: Option<i32>,
+    #[schemars(range(min = -1, max = 300))]
+    timeout: i32,
     /// Whether each result brings its metadata.
-    include_metadata: Option<bool>,
+    include_metadata: bool,
     /// Whether each result brings the time of each step.
-    include_metrics: Option<bool>,
+    include_metrics: bool,
     /// Whether each result brings the document's text.
-    include_extracted_text: Option<bool>,
+    include_extracted_text: bool,
     /// Taken for the sake of Unstract's clients; every document is processed anew.
-    use_file_history: Option<bool>,
+    use_file_history: bool,
     /// Names to find the execution by, separated by commas.
-    tags: Option<String>,
-}
-
-/// The bytes of a document.
-#[derive(Deserialize)]
-struct Binary;
-
-impl JsonSchema for Binary {
-    fn schema_name() -> String {
-        "Binary".into()
-    }
-
-    fn is_referenceable() -> bool {
-        false
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        Schema::Object(SchemaObject {
-            instance_type: Some(InstanceType::String.into()),
-            format: Some("binary".into()),
-            ..SchemaObject::default()
-        })
-    }
+    tags: String,
+    /// Not served: taken while it is empty. The field may be repeated.
+    presigned_urls: Vec<Empty>,
+    /// Not served: taken while it is empty.
+    llm_profile_id: Empty,
+    /// Not served: taken while it is empty.
+    hitl_queue_name: Empty,
+    /// Not served: taken while it is empty.
+    hitl_packet_id: Empty,
 }
 
 pub(super) async fn read(
@@ -91,7 +79,8 @@ pub(super) async fn read(
         let text = text(field, &name, bounds).await?;
         apply(&mut intake, &name, &text)?;
         // Known fields, each once: this bounds what a form takes in memory.
-        if !seen.insert(name.clone()) {
+        // This one is repeated, and nothing of it is kept.
+        if name != "presigned_urls" && !seen.insert(name.clone()) {
             return Err(ApiError::at(Code::InvalidValue, name, "send this field once"));
         }
     }
@@ -189,9 +178,16 @@ fn apply(intake: &mut Intake, name: &str, text: &str) -> ApiResult<()> {
             let wrong = |_| ApiError::at(Code::InvalidValue, name, "a whole number of seconds");
             intake.timeout = text.trim().parse().map_err(wrong)?;
         }
+        "presigned_urls" | "llm_profile_id" | "hitl_queue_name" | "hitl_packet_id" => {
+            if !text.trim().is_empty() {
+                let detail = "this server has no use for it; leave it out or empty";
+                return Err(ApiError::at(Code::InvalidValue, name, detail));
+            }
+        }
         _ => {
             let known = "files, input_data, parameters, custom_data, timeout, include_metadata, \
-                         include_metrics, include_extracted_text, use_file_history, tags";
+                         include_metrics, include_extracted_text, use_file_history, tags, \
+                         presigned_urls, llm_profile_id, hitl_queue_name, hitl_packet_id";
             let detail = format!("unknown field; there are: {known}");
             return Err(ApiError::at(Code::InvalidValue, name, detail));
         }

@@ -6,10 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Bounds, Intake, document, file_too_large, put, too_many_files};
 use crate::api::body::{self, off_thread};
+use crate::api::schemas::Base64;
 use crate::documents::DocumentStore;
 use crate::engine::submission::Request;
 use crate::error::{ApiError, ApiResult, Code};
@@ -21,6 +22,7 @@ pub(super) struct InlineDocument {
     /// Name of the document; need not be unique.
     name: String,
     /// The document's bytes in base64 (RFC 4648, section 4).
+    #[schemars(with = "Base64")]
     content_base64: String,
     /// Declared media type. The content decides.
     #[serde(default)]
@@ -35,12 +37,15 @@ pub(super) struct JsonSubmission {
     /// What the workflow works on besides documents: any JSON.
     input_data: Value,
     /// Values for the workflow's steps: an object.
+    #[schemars(with = "Option<Map<String, Value>>")]
     parameters: Value,
     /// More values for the workflow's steps: an object.
+    #[schemars(with = "Option<Map<String, Value>>")]
     custom_data: Value,
     /// The documents.
     documents: Vec<InlineDocument>,
     /// Seconds to wait for the result, −1 to 300; 0 or less answers at once.
+    #[schemars(range(min = -1, max = 300))]
     timeout: i32,
     /// Whether each result brings its metadata.
     include_metadata: bool,
