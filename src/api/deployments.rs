@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
-use super::body::{Body, Text, typed};
+use super::body::{Body, Text, off_thread, typed};
 use super::page::{Listing, Paging};
 use super::workflows::Kind;
 use super::{IfMatch, MergePatch, Nothing, ResourceId, State};
@@ -88,7 +88,8 @@ pub struct DeploymentWrite {
 }
 
 impl DeploymentWrite {
-    /// Sorts the fields out; a fault names its place.
+    /// Sorts the fields out; a fault names its place. It compiles the input
+    /// schema: not for an asynchronous thread.
     ///
     /// # Errors
     /// `invalid_value`.
@@ -184,7 +185,7 @@ pub async fn create(
     manager: OrganisationManager,
     body: Body<DeploymentObject>,
 ) -> ApiResult<Answer<DeploymentCreated>> {
-    let write = DeploymentWrite::parse(body.0.0)?;
+    let write = off_thread(move || DeploymentWrite::parse(body.0.0)).await?;
     let owner = manager.0.organisation_id;
     let (draft, kind) = draft(&state.engine, owner, write).await?;
     let (row, key) = state.engine.create_deployment(owner, draft).await?;
@@ -236,7 +237,7 @@ pub async fn replace(
 }
 
 /// Change a deployment
-/// A JSON merge patch (RFC 7396) of its fields. It holds for the next request.
+/// A JSON merge patch (RFC 7396) of its fields, but for `input_schema`, which is replaced as a whole. It holds for the next request.
 #[api_operation(tag = "deployments", operation_id = "change_deployment")]
 pub async fn patch(
     state: Data<State>,
@@ -256,7 +257,12 @@ pub async fn patch(
         "is_active": current.is_active,
     });
     json_patch::merge(&mut whole, &identity);
-    json_patch::merge(&mut whole, &body.0.into());
+    let patch: Value = body.0.into();
+    json_patch::merge(&mut whole, &patch);
+    // A schema merged into another would be neither, and lose each null.
+    if let (Some(schema), Some(whole)) = (patch.get("input_schema"), whole.as_object_mut()) {
+        whole.insert("input_schema".to_owned(), schema.clone());
+    }
     change(&state, current, typed(whole)?).await
 }
 
@@ -277,7 +283,7 @@ async fn change(
     current: deployment::Model,
     object: Map<String, Value>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
-    let write = DeploymentWrite::parse(object)?;
+    let write = off_thread(move || DeploymentWrite::parse(object)).await?;
     let (draft, kind) = draft(&state.engine, current.organisation_id, write).await?;
     let row = state.engine.replace_deployment(current, draft).await?;
     let revision = row.revision;
