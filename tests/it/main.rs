@@ -9,6 +9,7 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
+mod addresses;
 mod auth;
 mod cancel;
 mod committer;
@@ -21,10 +22,12 @@ mod intake;
 mod invoices;
 mod keys;
 mod life;
+mod limits;
 mod load;
 mod logs;
 mod manage;
 mod openapi;
+mod rate;
 mod readme;
 mod refusals;
 mod slow;
