@@ -114,12 +114,12 @@ pub(super) async fn compound_names(
         // whose table has more parts than the header lists end here.
         let part = (sector / per_sector) as usize;
         let Some(table) = u32_at(head, 76 + 4 * part).filter(|_| part < 109) else { break };
-        if !allocation.contains_key(&table) {
-            allocation.insert(table, pieces.read(place(table), sector_size).await?);
-        }
-        let within = (sector % per_sector) as usize * 4;
-        let next = allocation.get(&table).and_then(|table| u32_at(table, within));
-        sector = next.unwrap_or(u32::MAX);
+        let links = match allocation.get(&table) {
+            Some(links) => Bytes::clone(links),
+            None => pieces.read(place(table), sector_size).await?,
+        };
+        sector = u32_at(&links, (sector % per_sector) as usize * 4).unwrap_or(u32::MAX);
+        allocation.insert(table, links);
     }
     Ok(in_root(&entries))
 }

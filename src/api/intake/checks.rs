@@ -74,7 +74,8 @@ pub(super) async fn input_data(
     let never = CancellationToken::new();
     let check = schema.violations(Arc::clone(&value), MAX_VIOLATIONS, sandbox, &never);
     let checked = tokio::time::timeout(CHECK_LIMIT, check).await;
-    let violations = checked.unwrap_or(Err(SandboxError::Unavailable)).map_err(unchecked)?;
+    let violations = checked.unwrap_or(Err(SandboxError::Unavailable));
+    let violations = violations.map_err(|error| unchecked(&error))?;
     if violations.is_empty() {
         request.input_data = Arc::unwrap_or_clone(value);
         return Ok(());
@@ -87,7 +88,7 @@ pub(super) async fn input_data(
     Err(ApiError::all(Code::InputSchemaViolated, faults))
 }
 
-fn unchecked(error: SandboxError) -> ApiError {
+fn unchecked(error: &SandboxError) -> ApiError {
     match error {
         SandboxError::Unavailable | SandboxError::Cancelled => ApiError::new(Code::ServerBusy),
         SandboxError::Job(_) | SandboxError::Crashed | SandboxError::TimedOut(_) => {

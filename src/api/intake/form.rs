@@ -1,6 +1,7 @@
 //! A submission as a multipart form (RFC 7578), documents streamed.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::HttpRequest;
@@ -130,14 +131,18 @@ fn bounded(
     let mut left = limit;
     payload.map(move |piece| {
         let piece = piece?;
-        left = left.checked_sub(piece.len() as u64).ok_or(PayloadError::Overflow)?;
+        let room = left.checked_sub(piece.len() as u64);
+        left = room.ok_or_else(|| PayloadError::Io(ErrorKind::FileTooLarge.into()))?;
         Ok(piece)
     })
 }
 
 fn broken(error: &MultipartError) -> ApiError {
     let detail = match error {
-        MultipartError::Payload(PayloadError::Overflow) => {
+        // As `bounded` says it; an overflow is that of a part's head.
+        MultipartError::Payload(PayloadError::Io(error))
+            if error.kind() == ErrorKind::FileTooLarge =>
+        {
             return ApiError::new(Code::PayloadTooLarge);
         }
         MultipartError::ContentTypeMissing
