@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
-use schemars::schema::Schema;
+use schemars::schema::{InstanceType, Schema, SchemaObject, StringValidation};
 use serde::{Deserialize, Serialize};
 
 /// Bits before the IPv4 address in an IPv4-mapped IPv6 address
@@ -68,8 +68,14 @@ impl JsonSchema for Cidr {
         false
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let pattern = Some("^[0-9A-Fa-f.:]+/[0-9]{1,3}$".to_owned());
+        Schema::Object(SchemaObject {
+            instance_type: Some(InstanceType::String.into()),
+            format: Some("cidr".into()),
+            string: Some(Box::new(StringValidation { pattern, ..StringValidation::default() })),
+            ..SchemaObject::default()
+        })
     }
 }
 

@@ -268,6 +268,14 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_is_trusted_by_its_block_of_addresses() {
+        let config = with("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]").unwrap();
+        assert!(config.server.trusted_proxies[0].contains("10.1.2.3".parse().unwrap()));
+        let error = with("[server]\ntrusted_proxies = [\"10.0.0.1\"]").unwrap_err().to_string();
+        assert!(error.contains("192.0.2.0/24") && error.contains("trusted_proxies"), "{error}");
+    }
+
+    #[test]
     fn a_connection_belongs_to_the_organisation_that_declares_it() {
         let config = with(
             "[[connections]]\norg_id = \"acme\"\nname = \"w\"\nkind = \"sql\"\nurl = \"sqlite://x\"",

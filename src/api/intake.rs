@@ -180,9 +180,10 @@ fn clean_name(name: &str, position: usize) -> String {
     }
 }
 
-fn too_many_files(bounds: &Bounds<'_>) -> ApiError {
+/// Refuses the first document that is one too many, in the list of that name.
+fn too_many_files(bounds: &Bounds<'_>, list: &str) -> ApiError {
     let detail = format!("A submission may have {} documents.", bounds.max_files);
-    ApiError::with_detail(Code::PayloadTooLarge, detail)
+    ApiError::at(Code::PayloadTooLarge, format!("{list}[{}]", bounds.max_files), detail)
 }
 
 fn file_too_large(bounds: &Bounds<'_>, place: String) -> ApiError {

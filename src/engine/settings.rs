@@ -9,6 +9,10 @@ use crate::cidr::Cidr;
 use crate::documents::media_type::is_pattern;
 use crate::schema::{Schema, SchemaFault};
 
+/// What [`is_pattern`] takes, for the schema of the settings.
+const TYPE_OR_KIND: &str =
+    r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/(\*|[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})$";
+
 /// Entries in one list of a deployment.
 const MAX_LISTED: usize = 1000;
 
@@ -56,7 +60,7 @@ pub struct Settings {
     /// `image/*`; absent: all. The content decides, not the name or the
     /// declared type; only texts that look alike, such as CSV and plain text,
     /// are told apart by those.
-    #[schemars(length(min = 1, max = 1000))]
+    #[schemars(length(min = 1, max = 1000), inner(regex(path = "TYPE_OR_KIND")))]
     pub allowed_mime_types: Option<Vec<String>>,
     /// A JSON Schema of draft 2020-12 for `input_data`; absent: any JSON.
     /// Formats are asserted; references must stay within the schema.

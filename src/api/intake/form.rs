@@ -97,7 +97,7 @@ pub(super) async fn read(
         let name = field.name().unwrap_or_default().to_owned();
         if name == "files" {
             if intake.documents.len() == bounds.max_files {
-                return Err(too_many_files(bounds));
+                return Err(too_many_files(bounds, "files"));
             }
             let position = intake.documents.len();
             let document = file(field, position, bounds, store).await?;

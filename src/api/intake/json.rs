@@ -67,7 +67,7 @@ pub(super) async fn read(
     let parse = move || body::parse(&bytes).and_then(body::typed::<JsonSubmission>);
     let submission = off_thread(parse).await?;
     if submission.documents.len() > bounds.max_files {
-        return Err(too_many_files(bounds));
+        return Err(too_many_files(bounds, "documents"));
     }
     let mut intake = Intake {
         request: Request {
