@@ -13,6 +13,7 @@ use apistos::app::OpenApiWrapper;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::api::budget::Budget;
 use crate::api::{self, State};
 use crate::config::{Config, ConfigError};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
@@ -94,7 +95,12 @@ impl App {
         let engine =
             Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
         let engine = Arc::new(engine.await?);
-        let state = State { engine: Arc::clone(&engine), config: config.server.clone(), operator };
+        let state = State {
+            engine: Arc::clone(&engine),
+            bodies: Budget::new(config.server.max_body_memory_bytes),
+            config: config.server.clone(),
+            operator,
+        };
         let (http, serving, address) = listen(state)?;
         Ok(Self { engine, http, serving, address, operator_token, work })
     }

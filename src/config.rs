@@ -7,6 +7,7 @@ use figment::providers::{Env, Format, Toml};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
+use crate::cidr::Cidr;
 use crate::connections::{Connection, Connections};
 use crate::sandbox::SandboxConfig;
 
@@ -64,6 +65,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     pub max_json_bytes: usize,
     pub max_field_bytes: usize,
+    pub max_body_memory_bytes: usize,
+    pub trusted_proxies: Vec<Cidr>,
     pub body_idle_seconds: u64,
     pub body_seconds: u64,
     pub head_seconds: u64,
@@ -175,6 +178,11 @@ impl Config {
         let at_least_one = "must be 1 or more";
         let checks = [
             ("server.workers", self.server.workers >= 1, at_least_one),
+            (
+                "server.max_body_memory_bytes",
+                self.server.max_body_memory_bytes >= self.server.max_json_bytes,
+                "must be server.max_json_bytes or more",
+            ),
             ("server.body_idle_seconds", self.server.body_idle_seconds >= 1, at_least_one),
             ("server.body_seconds", self.server.body_seconds >= 1, at_least_one),
             ("server.head_seconds", self.server.head_seconds >= 1, at_least_one),
@@ -257,6 +265,14 @@ mod tests {
     fn a_value_out_of_range_is_refused_with_its_place() {
         let error = with("[engine]\narbiters = 0").unwrap_err().to_string();
         assert_eq!(error, "configuration: engine.arbiters: must be 1 or more");
+    }
+
+    #[test]
+    fn a_proxy_is_trusted_by_its_block_of_addresses() {
+        let config = with("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]").unwrap();
+        assert!(config.server.trusted_proxies[0].contains("10.1.2.3".parse().unwrap()));
+        let error = with("[server]\ntrusted_proxies = [\"10.0.0.1\"]").unwrap_err().to_string();
+        assert!(error.contains("192.0.2.0/24") && error.contains("trusted_proxies"), "{error}");
     }
 
     #[test]

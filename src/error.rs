@@ -54,9 +54,11 @@ codes! {
     InvalidForm = "invalid_form", BAD_REQUEST, ValidationError, "The body is not a valid multipart form.";
     InvalidValue = "invalid_value", BAD_REQUEST, ValidationError, "A value is not allowed.";
     InvalidWorkflow = "invalid_workflow", BAD_REQUEST, ValidationError, "The workflow cannot be used.";
+    InputSchemaViolated = "input_schema_violated", BAD_REQUEST, ValidationError, "`input_data` is not what the deployment's schema allows.";
     NothingToDo = "nothing_to_do", BAD_REQUEST, ValidationError, "Send at least one document or `input_data`.";
     Unauthorized = "unauthorized", UNAUTHORIZED, ClientError, "A valid key is required: `Authorization: Bearer …`.";
     Forbidden = "forbidden", FORBIDDEN, ClientError, "This key does not allow this.";
+    AddressNotAllowed = "address_not_allowed", FORBIDDEN, ClientError, "The deployment may not be called from this address.";
     NotFound = "not_found", NOT_FOUND, ClientError, "There is nothing here.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, ClientError, "This method is not allowed here.";
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, ClientError, "Answers are `application/json`; accept that.";
@@ -70,6 +72,7 @@ codes! {
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, ClientError, "Send `application/json` or `multipart/form-data`.";
+    UnsupportedDocument = "unsupported_document", UNPROCESSABLE_ENTITY, ClientError, "The deployment does not take this type of document.";
     ExecutionFailed = "execution_failed", UNPROCESSABLE_ENTITY, ClientError, "The execution failed.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, ClientError, "Too many requests for this deployment.";
     QueueFull = "queue_full", TOO_MANY_REQUESTS, ClientError, "Too many executions of this deployment wait already.";

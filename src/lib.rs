@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod app;
+pub mod cidr;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod sandbox;
+pub mod schema;
 pub mod sql_pools;
 pub mod steps;
 pub mod store;

@@ -21,7 +21,7 @@ use super::State;
 use super::address::client_address;
 use super::envelope::RequestId;
 use crate::engine::audit::{Author, AuthorKind};
-use crate::engine::directory::{self, Manager};
+use crate::engine::directory::{self, Entry, Manager};
 use crate::error::{ApiError, Code};
 use crate::ids::{Key, KeyKind};
 
@@ -45,11 +45,13 @@ fn part<'a>(request: &'a HttpRequest, name: &str) -> &'a str {
 }
 
 fn author(request: &HttpRequest, kind: AuthorKind, key_id: Option<Uuid>, name: &str) -> Author {
+    let trusted =
+        state(request).map(|state| state.config.trusted_proxies.as_slice()).unwrap_or_default();
     Author {
         kind,
         key_id,
         name: name.to_owned(),
-        address: client_address(request),
+        address: client_address(request, trusted),
         request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()),
     }
 }
@@ -57,7 +59,27 @@ fn author(request: &HttpRequest, kind: AuthorKind, key_id: Option<Uuid>, name: &
 fn caller(request: &HttpRequest) -> Result<(Key, directory::Caller), ApiError> {
     let key = bearer(request).and_then(Key::parse).ok_or_else(unauthorized)?;
     let caller = state(request)?.engine.caller(&key).ok_or_else(unauthorized)?;
+    check_address(request, &caller.entry)?;
     Ok((key, caller))
+}
+
+/// Fails if the deployment may not be called from where the request comes.
+/// Who has no key of the deployment must not get here: the answer tells that
+/// there is one.
+///
+/// # Errors
+/// `address_not_allowed`.
+pub fn check_address(request: &HttpRequest, entry: &Entry) -> Result<(), ApiError> {
+    let revision = entry.revision.load();
+    let allowed = &revision.settings.ip_allowlist;
+    if allowed.is_empty() {
+        return Ok(());
+    }
+    let client = client_address(request, &state(request)?.config.trusted_proxies);
+    match client.is_some_and(|client| allowed.iter().any(|block| block.contains(client))) {
+        true => Ok(()),
+        false => Err(ApiError::new(Code::AddressNotAllowed)),
+    }
 }
 
 /// The bearer of a deployment key, on the product's routes. The path names

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::State;
 use super::answer::{definitions, named};
+use super::budget::Share;
 use crate::error::{ApiError, ApiResult, Code};
 
 /// A JSON body of a known form.
@@ -31,15 +32,17 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         let payload = payload.take();
         async move {
             let state = request.app_data::<Data<State>>();
-            let config = &state.ok_or_else(|| ApiError::new(Code::Internal))?.config;
+            let state = state.ok_or_else(|| ApiError::new(Code::Internal))?;
+            let config = &state.config;
             if media_type(&request)? != "application/json" {
                 let detail = "Send `application/json`.";
                 return Err(ApiError::with_detail(Code::UnsupportedMediaType, detail));
             }
             let idle = Duration::from_secs(config.body_idle_seconds);
-            let collected = collect(&request, payload, config.max_json_bytes, idle);
+            let collected =
+                collect(&request, payload, config.max_json_bytes, idle, state.bodies.share());
             let whole = Duration::from_secs(config.body_seconds);
-            let bytes = tokio::time::timeout(whole, collected)
+            let (bytes, _share) = tokio::time::timeout(whole, collected)
                 .await
                 .map_err(|_| ApiError::new(Code::RequestTimeout))??;
             typed(off_thread(move || parse(&bytes)).await?).map(Self)
@@ -73,36 +76,50 @@ pub fn media_type(request: &HttpRequest) -> ApiResult<String> {
     Ok(declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Reads a whole body of at most `limit` bytes whose silences are at most
-/// `idle` long. A body that is declared too long is not read at all.
+/// Refuses a body that is declared longer than `limit` bytes, before any of it
+/// is read.
 ///
 /// # Errors
-/// `payload_too_large` or `request_timeout`.
+/// `payload_too_large`.
+pub fn check_length(request: &HttpRequest, limit: u64) -> ApiResult<()> {
+    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match declared.and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length > limit => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal of a body of more than `limit` bytes.
+pub fn too_large(limit: u64) -> ApiError {
+    ApiError::with_detail(Code::PayloadTooLarge, format!("The body may have {limit} bytes."))
+}
+
+/// Reads a whole body of at most `limit` bytes whose silences are at most
+/// `idle` long. A body that is declared too long is not read at all. Hold the
+/// share as long as the bytes, or what is made of them.
+///
+/// # Errors
+/// `payload_too_large`, `request_timeout` or `server_busy`.
 pub async fn collect(
     request: &HttpRequest,
     mut payload: Payload,
     limit: usize,
     idle: Duration,
-) -> ApiResult<Bytes> {
-    let too_large = || {
-        let detail = format!("The body may have {limit} bytes.");
-        ApiError::with_detail(Code::PayloadTooLarge, detail)
-    };
-    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if declared.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit) {
-        return Err(too_large());
-    }
+    mut share: Share,
+) -> ApiResult<(Bytes, Share)> {
+    check_length(request, limit as u64)?;
     let mut body = BytesMut::new();
     loop {
         let piece = tokio::time::timeout(idle, payload.next()).await;
         let Some(piece) = piece.map_err(|_| ApiError::new(Code::RequestTimeout))? else {
-            return Ok(body.freeze());
+            return Ok((body.freeze(), share));
         };
         let piece = piece
             .map_err(|_| ApiError::with_detail(Code::InvalidValue, "The body is broken off."))?;
         if body.len() + piece.len() > limit {
-            return Err(too_large());
+            return Err(too_large(limit as u64));
         }
+        share.grow(piece.len())?;
         body.extend_from_slice(&piece);
     }
 }

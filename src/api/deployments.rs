@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::answer::{Answer, Answers, Field, time};
 use super::auth::OrganisationManager;
-use super::body::{Body, Text, typed};
+use super::body::{Body, Text, off_thread, typed};
 use super::page::{Listing, Paging};
 use super::schemas::{Id, MergePatch, Object, drop_read_only};
 use super::workflows::Kind;
@@ -82,7 +82,8 @@ pub struct DeploymentWrite {
 }
 
 impl DeploymentWrite {
-    /// Sorts the fields out; a fault names its place.
+    /// Sorts the fields out; a fault names its place. It compiles the input
+    /// schema: not for an asynchronous thread.
     ///
     /// # Errors
     /// `invalid_value`.
@@ -180,7 +181,7 @@ pub async fn create(
     manager: OrganisationManager,
     body: Body<Object<DeploymentForm>>,
 ) -> ApiResult<Answer<DeploymentCreated>> {
-    let write = DeploymentWrite::parse(body.0.0)?;
+    let write = off_thread(move || DeploymentWrite::parse(body.0.0)).await?;
     let owner = manager.0.organisation_id;
     let (draft, kind) = draft(&state.engine, owner, write).await?;
     let (row, key) = state.engine.create_deployment(manager.author(), owner, draft).await?;
@@ -237,7 +238,7 @@ pub async fn replace(
 }
 
 /// Change a deployment
-/// A JSON merge patch (RFC 7396) of its fields. It holds for the next request.
+/// A JSON merge patch (RFC 7396) of its fields, but for `input_schema`, which is replaced as a whole. It holds for the next request.
 #[api_operation(tag = "deployments", operation_id = "change_deployment")]
 pub async fn patch(
     state: Data<State>,
@@ -259,7 +260,12 @@ pub async fn patch(
     json_patch::merge(&mut whole, &identity);
     let mut patch = body.0.0;
     drop_read_only(&mut patch, &shown(&state, &current).await?, &READ_ONLY)?;
-    json_patch::merge(&mut whole, &patch.into());
+    let patch = Value::from(patch);
+    json_patch::merge(&mut whole, &patch);
+    // A schema merged into another would be neither, and lose each null.
+    if let (Some(schema), Some(whole)) = (patch.get("input_schema"), whole.as_object_mut()) {
+        whole.insert("input_schema".to_owned(), schema.clone());
+    }
     change(&state, manager.author(), current, typed(whole)?).await
 }
 
@@ -281,7 +287,7 @@ async fn change(
     current: deployment::Model,
     object: Map<String, Value>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
-    let write = DeploymentWrite::parse(object)?;
+    let write = off_thread(move || DeploymentWrite::parse(object)).await?;
     let (draft, kind) = draft(&state.engine, current.organisation_id, write).await?;
     let row = state.engine.replace_deployment(author, current, draft).await?;
     let revision = row.revision;

@@ -1,6 +1,7 @@
 //! How a submission comes in: JSON or multipart, its documents straight into
 //! the document store.
 
+mod checks;
 mod form;
 mod json;
 
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use super::State;
 use super::answer::{definitions, named};
 use super::body;
+use super::budget::Budget;
 use crate::documents::store::Stored;
 use crate::documents::{DocumentStore, StoreError};
 use crate::engine::plan::Revision;
@@ -51,12 +53,14 @@ pub struct Submission {
 }
 
 /// What bounds the reading of one submission.
-struct Bounds {
+struct Bounds<'a> {
     max_json_bytes: usize,
     max_field_bytes: usize,
     max_file_bytes: u64,
     max_files: usize,
+    allowed_types: Option<&'a [String]>,
     idle: Duration,
+    bodies: Budget,
 }
 
 impl Submission {
@@ -74,26 +78,28 @@ impl Submission {
             max_field_bytes: state.config.max_field_bytes,
             max_file_bytes: settings.max_file_bytes,
             max_files: settings.max_files as usize,
+            allowed_types: settings.allowed_mime_types.as_deref(),
+            bodies: state.bodies.clone(),
             idle: Duration::from_secs(state.config.body_idle_seconds),
         };
         let limit = Duration::from_secs(settings.request_timeout_seconds.into());
-        let store = state.engine.context().services.documents.clone();
+        let services = &state.engine.context().services;
+        let store = &services.documents;
         let media = body::media_type(&self.request)?;
         let reading = async {
             match media.as_str() {
-                "application/json" => {
-                    json::read(&self.request, self.payload, &bounds, &store).await
-                }
+                "application/json" => json::read(&self.request, self.payload, &bounds, store).await,
                 "multipart/form-data" => {
-                    form::read(&self.request, self.payload, &bounds, &store).await
+                    form::read(&self.request, self.payload, &bounds, store).await
                 }
                 _ => Err(ApiError::new(Code::UnsupportedMediaType)),
             }
         };
-        let intake = tokio::time::timeout(limit, reading)
+        let mut intake = tokio::time::timeout(limit, reading)
             .await
             .map_err(|_| ApiError::new(Code::RequestTimeout))??;
         check(&intake)?;
+        checks::input_data(revision, &mut intake.request, &services.sandbox).await?;
         Ok(intake)
     }
 }
@@ -174,12 +180,13 @@ fn clean_name(name: &str, position: usize) -> String {
     }
 }
 
-fn too_many_files(bounds: &Bounds) -> ApiError {
+/// Refuses the first document that is one too many, in the list of that name.
+fn too_many_files(bounds: &Bounds<'_>, list: &str) -> ApiError {
     let detail = format!("A submission may have {} documents.", bounds.max_files);
-    ApiError::with_detail(Code::PayloadTooLarge, detail)
+    ApiError::at(Code::PayloadTooLarge, format!("{list}[{}]", bounds.max_files), detail)
 }
 
-fn file_too_large(bounds: &Bounds, place: String) -> ApiError {
+fn file_too_large(bounds: &Bounds<'_>, place: String) -> ApiError {
     let detail = format!("A document may have {} bytes.", bounds.max_file_bytes);
     ApiError::at(Code::PayloadTooLarge, place, detail)
 }

@@ -1,9 +1,10 @@
 //! The HTTP face: the URL table, thin handlers, and what they share.
 
-mod address;
+pub mod address;
 pub mod answer;
 pub mod auth;
 mod body;
+pub mod budget;
 mod deployments;
 pub mod envelope;
 mod executions;
@@ -40,6 +41,7 @@ use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::error::{ApiError, ApiResult, Code};
 use answer::Answers;
+use budget::Budget;
 
 /// Where the OpenAPI document of the whole server is.
 pub const OPENAPI_PATH: &str = "/openapi.json";
@@ -52,6 +54,8 @@ pub struct State {
     pub config: ServerConfig,
     /// Hash of the operator token.
     pub operator: blake3::Hash,
+    /// What request bodies may take in memory.
+    pub bodies: Budget,
 }
 
 /// The URL table. Resources, not single routes: a resource answers a wrong

@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand};
 
 use crate::documents::text::ExtractText;
 use crate::sandbox::worker::{self, JobEntry, job};
+use crate::schema::FindViolations;
 use crate::steps::jq::EvaluateJq;
-use crate::steps::validate::FindViolations;
 
 /// Every job that a sandbox worker can do.
 const JOBS: &[JobEntry] = &[job::<ExtractText>(), job::<EvaluateJq>(), job::<FindViolations>()];

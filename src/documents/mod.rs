@@ -1,6 +1,9 @@
-//! Documents: their bytes under their content hash, and their text.
+//! Documents: their bytes under their content hash, their type and their
+//! text.
 
+mod container;
 pub mod hash;
+pub mod media_type;
 pub mod store;
 pub mod text;
 

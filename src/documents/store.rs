@@ -1,6 +1,8 @@
 //! Content-addressed store of document bytes and large step outputs, over
 //! OpenDAL.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, Writer};
@@ -103,6 +105,14 @@ impl DocumentStore {
             return Err(StoreError::TooLarge(limit));
         }
         Ok(self.operator.read(&path).await.map_err(missing)?.to_bytes())
+    }
+
+    /// Reads some of the bytes of `hash`. The range lies within them.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn read_range(&self, hash: Hash, range: Range<u64>) -> Result<Bytes, StoreError> {
+        Ok(self.operator.read_with(&path_of(hash)).range(range).await?.to_bytes())
     }
 
     /// Fails if the store cannot be reached.

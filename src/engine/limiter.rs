@@ -73,10 +73,12 @@ impl Limiter {
         *self = Self::with_balance(self.limit, self.balance() + 1);
     }
 
-    /// Changes the limit; what is left is kept, up to the new burst.
+    /// Changes the limit. What is left is kept, up to the new burst; what the
+    /// new burst has more than the old one may come at once.
     pub fn change(&mut self, limit: RateLimit) {
         if limit != self.limit {
-            *self = Self::with_balance(limit, self.balance());
+            let more = limit.burst.saturating_sub(self.limit.burst) as usize;
+            *self = Self::with_balance(limit, self.balance() + more);
         }
     }
 
@@ -163,7 +165,13 @@ mod tests {
         limiter.change(RateLimit { burst: 100, ..TEN_A_MINUTE });
         assert_eq!(
             limiter.state(),
-            RateState { limit: 100, remaining: 5, reset: Duration::from_secs(570) }
+            RateState { limit: 100, remaining: 100, reset: Duration::ZERO }
+        );
+        passing(&limiter, 60);
+        limiter.change(RateLimit { burst: 110, ..TEN_A_MINUTE });
+        assert_eq!(
+            limiter.state(),
+            RateState { limit: 110, remaining: 50, reset: Duration::from_secs(360) }
         );
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::settings::Settings;
+use crate::schema::Schema;
 use crate::steps::{self, KINDS, Step};
 
 /// Steps in one workflow.
@@ -137,6 +138,7 @@ pub struct Revision {
     pub settings: Settings,
     steps: String,
     plan: OnceCell<Result<Arc<Plan>, String>>,
+    input_schema: OnceCell<Option<Result<Schema, String>>>,
 }
 
 impl Revision {
@@ -154,6 +156,7 @@ impl Revision {
             settings: serde_json::from_str(&row.settings)?,
             steps: row.steps,
             plan: OnceCell::new(),
+            input_schema: OnceCell::new(),
         })
     }
 
@@ -175,6 +178,23 @@ impl Revision {
             compiled.await.unwrap_or_else(|_| Err("a step kind failed while it was built".into()))
         };
         self.plan.get_or_init(compile).await.clone()
+    }
+
+    /// What `input_data` must be, if the settings say, compiled off the
+    /// asynchronous threads at the first call.
+    ///
+    /// # Errors
+    /// What is wrong, if the schema was valid once and is no longer.
+    pub async fn input_schema(&self) -> Option<Result<Schema, String>> {
+        self.settings.input_schema.as_ref()?;
+        let compile = || async {
+            let settings = self.settings.clone();
+            let compiled = tokio::task::spawn_blocking(move || {
+                settings.compile_input_schema().map(|schema| schema.map_err(|fault| fault.detail))
+            });
+            compiled.await.unwrap_or_else(|_| Some(Err("it failed while it was compiled".into())))
+        };
+        self.input_schema.get_or_init(compile).await.clone()
     }
 }
 

@@ -2,6 +2,19 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::plan::Faults;
+use crate::cidr::Cidr;
+use crate::documents::media_type::is_pattern;
+use crate::schema::{Schema, SchemaFault};
+
+/// What [`is_pattern`] takes, for the schema of the settings.
+const TYPE_OR_KIND: &str =
+    r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/(\*|[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})$";
+
+/// Entries in one list of a deployment.
+const MAX_LISTED: usize = 1000;
 
 /// How many requests a deployment takes in how much time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +56,21 @@ pub struct Settings {
     /// Documents in one submission.
     #[schemars(range(min = 1, max = 1000))]
     pub max_files: u32,
+    /// Media types that documents may have, such as `application/pdf` or
+    /// `image/*`; absent: all. The content decides, not the name or the
+    /// declared type; only texts that look alike, such as CSV and plain text,
+    /// are told apart by those.
+    #[schemars(length(min = 1, max = 1000), inner(regex(path = "TYPE_OR_KIND")))]
+    pub allowed_mime_types: Option<Vec<String>>,
+    /// A JSON Schema of draft 2020-12 for `input_data`; absent: any JSON.
+    /// Formats are asserted; references must stay within the schema.
+    pub input_schema: Option<Map<String, Value>>,
+    /// Blocks of addresses (CIDR) from which the deployment may be called;
+    /// empty: from everywhere.
+    #[schemars(length(max = 1000))]
+    pub ip_allowlist: Vec<Cidr>,
+    /// Whether the documentation page opens with the public id alone.
+    pub public_docs: bool,
     /// Time for a request to arrive whole, in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub request_timeout_seconds: u32,
@@ -62,6 +90,10 @@ impl Default for Settings {
             max_queued: 1000,
             max_file_bytes: 104_857_600,
             max_files: 32,
+            allowed_mime_types: None,
+            input_schema: None,
+            ip_allowlist: Vec::new(),
+            public_docs: false,
             request_timeout_seconds: 300,
             execution_timeout_seconds: 3600,
             result_ttl_seconds: None,
@@ -70,8 +102,31 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The places that are out of range, each with what would be right.
-    pub fn faults(&self) -> Vec<(String, String)> {
+    /// The places that are wrong, each with what would be right. It compiles
+    /// the input schema: not for an asynchronous thread.
+    pub fn faults(&self) -> Faults {
+        let mut faults = self.out_of_range();
+        let allowed = self.allowed_mime_types.as_ref();
+        if allowed.is_some_and(|types| types.is_empty() || types.len() > MAX_LISTED) {
+            let cure = format!("1 to {MAX_LISTED} types, or null for all");
+            faults.push(("allowed_mime_types".into(), cure));
+        }
+        if self.ip_allowlist.len() > MAX_LISTED {
+            let cure = format!("at most {MAX_LISTED} blocks");
+            faults.push(("ip_allowlist".into(), cure));
+        }
+        let types = allowed.into_iter().flatten().enumerate();
+        faults.extend(types.filter(|(_, pattern)| !is_pattern(pattern)).map(|(index, _)| {
+            let cure = "a media type such as application/pdf, or a pattern such as image/*";
+            (format!("allowed_mime_types[{index}]"), cure.to_owned())
+        }));
+        if let Some(Err(fault)) = self.compile_input_schema() {
+            faults.push((format!("input_schema{}", fault.pointer), fault.detail));
+        }
+        faults
+    }
+
+    fn out_of_range(&self) -> Faults {
         let rate = self.rate_limit;
         let ranges: [(&str, u64, u64, u64); 10] = [
             ("rate_limit.requests", rate.requests.into(), 1, 1_000_000),
@@ -92,6 +147,11 @@ impl Settings {
             .collect()
     }
 
+    /// The input schema, ready to check values; none if there is none.
+    pub fn compile_input_schema(&self) -> Option<Result<Schema, SchemaFault>> {
+        self.input_schema.clone().map(|schema| Schema::compile(Value::Object(schema)))
+    }
+
     /// Executions that may be accepted and not ended.
     pub fn max_accepted(&self) -> usize {
         (self.max_concurrency as usize).saturating_add(self.max_queued as usize)
@@ -100,6 +160,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -107,5 +169,29 @@ mod tests {
         assert!(Settings::default().faults().is_empty());
         let settings = Settings { max_files: 0, ..Settings::default() };
         assert_eq!(settings.faults(), [("max_files".into(), "from 1 to 1000".into())]);
+    }
+
+    #[test]
+    fn settings_that_were_stored_before_a_field_was_known_take_its_default() {
+        let stored: Settings = serde_json::from_value(json!({"max_files": 3})).unwrap();
+        assert_eq!(stored, Settings { max_files: 3, ..Settings::default() });
+    }
+
+    #[test]
+    fn a_media_type_or_schema_that_cannot_be_used_is_named() {
+        for (wrong, place) in [
+            (json!({"allowed_mime_types": []}), "allowed_mime_types"),
+            (json!({"allowed_mime_types": ["text/*", "pdf"]}), "allowed_mime_types[1]"),
+            (
+                json!({"input_schema": {"properties": {"a": {"type": 1}}}}),
+                "input_schema/properties/a/type",
+            ),
+            (json!({"input_schema": {"$ref": "https://example.com/x"}}), "input_schema"),
+            (json!({"input_schema": {"$schema": "http://x"}}), "input_schema/$schema"),
+        ] {
+            let settings: Settings = serde_json::from_value(wrong).unwrap();
+            let places: Vec<_> = settings.faults().into_iter().map(|(place, _)| place).collect();
+            assert_eq!(places, [place]);
+        }
     }
 }

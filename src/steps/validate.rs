@@ -1,36 +1,17 @@
 //! `validate`: checks the input against a JSON Schema.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
-use crate::sandbox::{Job, JobError};
+use crate::schema::{Schema, Violation};
 
 /// Code of an input that is not valid, or could not be checked.
 const FAILED: &str = "validation_failed";
-
-/// The one dialect that is understood.
-const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-
-/// Bytes of a schema as JSON.
-const MAX_SCHEMA_BYTES: usize = 128 * 1024;
-
-/// Patterns in a schema; with their size this bounds the memory of a schema.
-const MAX_PATTERNS: usize = 256;
-
-/// Bytes that one compiled pattern may take.
-const MAX_PATTERN_BYTES: usize = 1024 * 1024;
-
-/// Time for a schema with references.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Violations listed in an error's detail.
 const MAX_IN_DETAIL: usize = 10;
@@ -63,16 +44,8 @@ enum OnInvalid {
 
 /// The step kind `validate`.
 pub struct Validate {
-    checker: Checker,
+    schema: Schema,
     on_invalid: OnInvalid,
-}
-
-/// Where a schema is evaluated. The time that a schema without references
-/// takes is bounded by its size and the input's; references can double the
-/// work at each step, so such a schema goes to a child that can be stopped.
-enum Checker {
-    InProcess(Arc<Validator>),
-    Sandboxed(Arc<Value>),
 }
 
 impl StepKind for Validate {
@@ -81,70 +54,10 @@ impl StepKind for Validate {
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {
-        let schema = params.schema;
-        let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or(DIALECT);
-        if dialect.trim_end_matches('#') != DIALECT {
-            return Err(ParamError::at("schema.$schema", format!("only {DIALECT} is understood")));
-        }
-        if schema.to_string().len() > MAX_SCHEMA_BYTES {
-            let detail = format!("the schema is longer than {MAX_SCHEMA_BYTES} bytes");
-            return Err(ParamError::at("schema", detail));
-        }
-        let mut survey = Survey::default();
-        survey.visit(&schema);
-        if survey.patterns > MAX_PATTERNS {
-            let detail = format!("the schema has more than {MAX_PATTERNS} patterns");
-            return Err(ParamError::at("schema", detail));
-        }
-        let validator = compile(&schema).map_err(|error| {
-            let pointer = error.instance_path().as_str();
-            ParamError::at(format!("schema{}", pointer.replace('/', ".")), error.to_string())
+        let schema = Schema::compile(params.schema).map_err(|fault| {
+            ParamError::at(format!("schema{}", fault.pointer.replace('/', ".")), fault.detail)
         })?;
-        let checker = match survey.has_references {
-            true => Checker::Sandboxed(Arc::new(schema)),
-            false => Checker::InProcess(Arc::new(validator)),
-        };
-        Ok(Self { checker, on_invalid: params.on_invalid })
-    }
-}
-
-fn compile(schema: &Value) -> Result<Validator, ValidationError<'static>> {
-    let patterns = PatternOptions::regex().size_limit(MAX_PATTERN_BYTES);
-    jsonschema::options()
-        .with_draft(Draft::Draft202012)
-        .offline()
-        .should_validate_formats(true)
-        .with_pattern_options(patterns)
-        .build(schema)
-}
-
-/// What a schema holds that decides how it may be used. It counts too much
-/// rather than too little: a property may have a keyword's name.
-#[derive(Debug, Default)]
-struct Survey {
-    has_references: bool,
-    patterns: usize,
-}
-
-impl Survey {
-    fn visit(&mut self, schema: &Value) {
-        match schema {
-            Value::Object(entries) => {
-                for (keyword, value) in entries {
-                    match keyword.as_str() {
-                        "$ref" | "$dynamicRef" => self.has_references = true,
-                        "pattern" => self.patterns += 1,
-                        "patternProperties" => {
-                            self.patterns += value.as_object().map_or(0, Map::len);
-                        }
-                        _ => {}
-                    }
-                    self.visit(value);
-                }
-            }
-            Value::Array(items) => items.iter().for_each(|item| self.visit(item)),
-            _ => {}
-        }
+        Ok(Self { schema, on_invalid: params.on_invalid })
     }
 }
 
@@ -155,22 +68,12 @@ impl Step for Validate {
             OnInvalid::Fail => MAX_IN_DETAIL,
             OnInvalid::Report => MAX_IN_REPORT,
         };
-        let input = Arc::clone(&context.input);
-        let errors = match &self.checker {
-            Checker::InProcess(validator) => {
-                let validator = Arc::clone(validator);
-                offload(move || Ok(violations(&validator, &input, limit))).await?
-            }
-            Checker::Sandboxed(schema) => {
-                let job = FindViolations { schema: Arc::clone(schema), limit };
-                let payload = offload(move || Ok(Bytes::from(input.to_string()))).await?;
-                let sandbox = &context.services.sandbox;
-                sandbox
-                    .call(job, payload, TIME_LIMIT, &context.cancel)
-                    .await
-                    .map_err(|error| StepError::sandbox(FAILED, "the schema", error))?
-            }
-        };
+        let (input, sandbox) = (Arc::clone(&context.input), &context.services.sandbox);
+        let errors = self
+            .schema
+            .violations(input, limit, sandbox, &context.cancel)
+            .await
+            .map_err(|error| StepError::sandbox(FAILED, "the schema", error))?;
         let (input, on_invalid) = (Arc::clone(&context.input), self.on_invalid);
         offload(move || conclude(on_invalid, &input, &errors)).await
     }
@@ -187,65 +90,6 @@ fn conclude(
         OnInvalid::Report => {
             Ok(json!({"valid": errors.is_empty(), "errors": errors, "value": input}))
         }
-    }
-}
-
-/// Checks the payload, a JSON value, in the child.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct FindViolations {
-    schema: Arc<Value>,
-    limit: usize,
-}
-
-impl Job for FindViolations {
-    const NAME: &'static str = "find_violations";
-    type Output = Vec<Violation>;
-
-    fn perform(self, payload: Vec<u8>) -> Result<Vec<Violation>, JobError> {
-        let failed = |detail: &str| JobError { code: FAILED.to_owned(), detail: detail.to_owned() };
-        let input =
-            serde_json::from_slice(&payload).map_err(|_| failed("the input is not JSON"))?;
-        let validator = compile(&self.schema).map_err(|_| failed("the schema is not valid"))?;
-        Ok(violations(&validator, &input, self.limit))
-    }
-}
-
-/// One place where the input breaks the schema.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Violation {
-    /// Where in the input, as a JSON pointer (RFC 6901).
-    pointer: String,
-    /// The keyword of the schema that is broken.
-    keyword: String,
-    /// What the schema expects; never the value that was found.
-    detail: String,
-}
-
-fn violations(validator: &Validator, input: &Value, limit: usize) -> Vec<Violation> {
-    let errors = validator.iter_errors(input).take(limit);
-    errors
-        .map(|error| Violation {
-            pointer: error.instance_path().as_str().to_owned(),
-            keyword: error.kind().keyword().to_owned(),
-            detail: expectation(&error),
-        })
-        .collect()
-}
-
-/// What the schema expects. Names and values that only the input knows are
-/// left out, also where the crate's masking would show them.
-fn expectation(error: &ValidationError<'_>) -> String {
-    match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected }
-        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            format!("the schema does not allow {} of the properties", unexpected.len())
-        }
-        ValidationErrorKind::PropertyNames { .. } => "a property's name is not allowed".to_owned(),
-        ValidationErrorKind::FromUtf8 { .. } => "the decoded value is not UTF-8".to_owned(),
-        ValidationErrorKind::BacktrackLimitExceeded { .. }
-        | ValidationErrorKind::RegexEngineFailure { .. }
-        | ValidationErrorKind::Custom { .. } => "the value could not be checked".to_owned(),
-        _ => error.masked_with("the value").to_string(),
     }
 }
 

@@ -200,7 +200,7 @@ async fn a_field_of_a_form_that_is_wrong_is_refused_by_name() {
         (bytes, 400, "invalid_value", Some("input_data")),
         (form(&[field("input_data", &long)]), 413, "payload_too_large", Some("input_data")),
         (form(&[good(), large]), 413, "payload_too_large", Some("files[1]")),
-        (form(&[good(), good(), good()]), 413, "payload_too_large", None),
+        (form(&[good(), good(), good()]), 413, "payload_too_large", Some("files[2]")),
     ]);
     assert_refused(&server.api, &target, FORM, cases).await;
     no_upload_is_left(&database).await;
@@ -265,7 +265,7 @@ async fn a_value_of_json_that_is_wrong_is_refused_with_its_place() {
     }
     for (body, place) in [
         (json!({"documents": [document(1002)]}), Some("documents[0]")),
-        (json!({"documents": [document(3), document(3), document(3)]}), None),
+        (json!({"documents": [document(3), document(3), document(3)]}), Some("documents[2]")),
         (json!({"input_data": "x".repeat(20_000)}), None),
     ] {
         cases.push((body.to_string().into(), 413, "payload_too_large", place));

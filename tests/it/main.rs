@@ -9,10 +9,12 @@
     reason = "clippy.toml exempts the test functions, not the helpers beside them"
 )]
 
+mod addresses;
 mod audit;
 mod auth;
 mod cancel;
 mod committer;
+mod content;
 mod contract;
 mod crash;
 mod demo;
@@ -22,12 +24,15 @@ mod intake;
 mod invoices;
 mod keys;
 mod life;
+mod limits;
 mod load;
 mod logs;
 mod manage;
 mod openapi;
+mod rate;
 mod readme;
 mod refusals;
+mod sizes;
 mod slow;
 mod store;
 mod streaming;

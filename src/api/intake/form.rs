@@ -1,21 +1,33 @@
 //! A submission as a multipart form (RFC 7578), documents streamed.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use futures_util::{StreamExt, TryStreamExt};
+use actix_web::web::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Bounds, Intake, abandon, document, file_too_large, store_away, too_many_files};
+use super::{
+    Bounds, Intake, abandon, checks, document, file_too_large, store_away, too_many_files,
+};
+use crate::api::body;
+use crate::api::budget::Share;
 use crate::api::schemas::{Binary, Empty, JsonText, ObjectText};
 use crate::documents::DocumentStore;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::steps::DocumentRef;
+
+/// More fields than a form may have besides its files.
+const FIELDS: u64 = 16;
+
+/// More bytes than stand between two parts.
+const PART_HEAD: u64 = 16 * 1024;
 
 /// A submission. It has at least one of `files` or `input_data`.
 //
@@ -57,11 +69,14 @@ pub(super) struct FormSubmission {
 pub(super) async fn read(
     request: &HttpRequest,
     payload: Payload,
-    bounds: &Bounds,
+    bounds: &Bounds<'_>,
     store: &DocumentStore,
 ) -> ApiResult<Intake> {
-    let mut form = Multipart::new(request.headers(), payload);
+    let limit = most_bytes(bounds);
+    body::check_length(request, limit)?;
+    let mut form = Multipart::new(request.headers(), bounded(payload, limit));
     let mut intake = Intake::default();
+    let mut share = bounds.bodies.share();
     let mut seen = HashSet::new();
     loop {
         let next = tokio::time::timeout(bounds.idle, form.try_next()).await;
@@ -70,13 +85,15 @@ pub(super) async fn read(
         let name = field.name().unwrap_or_default().to_owned();
         if name == "files" {
             if intake.documents.len() == bounds.max_files {
-                return Err(too_many_files(bounds));
+                return Err(too_many_files(bounds, "files"));
             }
             let position = intake.documents.len();
-            intake.documents.push(file(field, position, bounds, store).await?);
+            let document = file(field, position, bounds, store).await?;
+            checks::document_type(&document, format!("files[{position}]"), bounds, store).await?;
+            intake.documents.push(document);
             continue;
         }
-        let text = text(field, &name, bounds).await?;
+        let text = text(field, &name, bounds, &mut share).await?;
         apply(&mut intake, &name, &text)?;
         // Known fields, each once: this bounds what a form takes in memory.
         // This one is repeated, and nothing of it is kept.
@@ -86,8 +103,37 @@ pub(super) async fn read(
     }
 }
 
+/// The most bytes that a form within the deployment's limits has.
+fn most_bytes(bounds: &Bounds<'_>) -> u64 {
+    let files = (bounds.max_files as u64).saturating_mul(bounds.max_file_bytes);
+    let fields = FIELDS.saturating_mul(bounds.max_field_bytes as u64);
+    let heads = (bounds.max_files as u64 + FIELDS).saturating_mul(PART_HEAD);
+    files.saturating_add(fields).saturating_add(heads)
+}
+
+/// The payload up to `limit` bytes. What stands between the parts belongs to
+/// no file and no field, whose own limits would end it.
+fn bounded(
+    payload: Payload,
+    limit: u64,
+) -> impl Stream<Item = Result<Bytes, PayloadError>> + 'static {
+    let mut left = limit;
+    payload.map(move |piece| {
+        let piece = piece?;
+        let room = left.checked_sub(piece.len() as u64);
+        left = room.ok_or_else(|| PayloadError::Io(ErrorKind::FileTooLarge.into()))?;
+        Ok(piece)
+    })
+}
+
 fn broken(error: &MultipartError) -> ApiError {
     let detail = match error {
+        // As `bounded` says it; an overflow is that of a part's head.
+        MultipartError::Payload(PayloadError::Io(error))
+            if error.kind() == ErrorKind::FileTooLarge =>
+        {
+            return ApiError::new(Code::PayloadTooLarge);
+        }
         MultipartError::ContentTypeMissing
         | MultipartError::ContentTypeParse
         | MultipartError::BoundaryMissing => {
@@ -120,7 +166,7 @@ fn file_name(field: &Field) -> String {
 async fn file(
     mut field: Field,
     position: usize,
-    bounds: &Bounds,
+    bounds: &Bounds<'_>,
     store: &DocumentStore,
 ) -> ApiResult<DocumentRef> {
     let name = file_name(&field);
@@ -144,7 +190,12 @@ async fn file(
     Ok(document(&name, position, mime_type, stored))
 }
 
-async fn text(mut field: Field, name: &str, bounds: &Bounds) -> ApiResult<String> {
+async fn text(
+    mut field: Field,
+    name: &str,
+    bounds: &Bounds<'_>,
+    share: &mut Share,
+) -> ApiResult<String> {
     let mut bytes = Vec::new();
     loop {
         let piece = tokio::time::timeout(bounds.idle, field.next()).await;
@@ -155,6 +206,7 @@ async fn text(mut field: Field, name: &str, bounds: &Bounds) -> ApiResult<String
             let detail = format!("This field may have {} bytes.", bounds.max_field_bytes);
             return Err(ApiError::at(Code::PayloadTooLarge, name, detail));
         }
+        share.grow(piece.len())?;
         bytes.extend_from_slice(&piece);
     }
     String::from_utf8(bytes).map_err(|_| ApiError::at(Code::InvalidValue, name, "UTF-8 text"))

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Bounds, Intake, document, file_too_large, put, too_many_files};
+use super::{Bounds, Intake, checks, document, file_too_large, put, too_many_files};
 use crate::api::body::{self, off_thread};
 use crate::api::schemas::Base64;
 use crate::documents::DocumentStore;
@@ -62,14 +62,17 @@ pub(super) struct JsonSubmission {
 pub(super) async fn read(
     request: &HttpRequest,
     payload: Payload,
-    bounds: &Bounds,
+    bounds: &Bounds<'_>,
     store: &DocumentStore,
 ) -> ApiResult<Intake> {
-    let bytes = body::collect(request, payload, bounds.max_json_bytes, bounds.idle).await?;
+    let share = bounds.bodies.share();
+    // Held until every document within is stored.
+    let (bytes, _share) =
+        body::collect(request, payload, bounds.max_json_bytes, bounds.idle, share).await?;
     let parse = move || body::parse(&bytes).and_then(body::typed::<JsonSubmission>);
     let submission = off_thread(parse).await?;
     if submission.documents.len() > bounds.max_files {
-        return Err(too_many_files(bounds));
+        return Err(too_many_files(bounds, "documents"));
     }
     let mut intake = Intake {
         request: Request {
@@ -87,6 +90,9 @@ pub(super) async fn read(
     for (position, inline) in submission.documents.into_iter().enumerate() {
         let place = format!("documents[{position}].content_base64");
         let text = inline.content_base64;
+        if least_decoded(&text) > bounds.max_file_bytes {
+            return Err(file_too_large(bounds, format!("documents[{position}]")));
+        }
         let decode = move || {
             STANDARD
                 .decode(text)
@@ -97,7 +103,15 @@ pub(super) async fn read(
             return Err(file_too_large(bounds, format!("documents[{position}]")));
         }
         let stored = put(store, content).await?;
-        intake.documents.push(document(&inline.name, position, inline.mime_type, stored));
+        let document = document(&inline.name, position, inline.mime_type, stored);
+        checks::document_type(&document, format!("documents[{position}]"), bounds, store).await?;
+        intake.documents.push(document);
     }
     Ok(intake)
+}
+
+/// The fewest bytes that a text of this length in base64 stands for: four
+/// letters are three bytes, of which padding takes at most two.
+fn least_decoded(text: &str) -> u64 {
+    (text.len() as u64 / 4 * 3).saturating_sub(2)
 }

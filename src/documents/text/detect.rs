@@ -4,6 +4,7 @@
 use std::io::Cursor;
 
 use encoding_rs::Encoding;
+use infer::MatcherType;
 use undoc::FormatType;
 
 use super::archive::Archive;
@@ -15,7 +16,7 @@ const HEAD: usize = 8192;
 
 /// A kind of document that text can be taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(in crate::documents) enum Format {
     Pdf,
     /// Microsoft Office, by XML or binary.
     Office(FormatType),
@@ -33,7 +34,7 @@ pub(super) enum Format {
 
 impl Format {
     /// The media type as registered with IANA, or as commonly used.
-    pub(super) fn mime_type(self) -> &'static str {
+    pub(in crate::documents) fn mime_type(self) -> &'static str {
         match self {
             Self::Pdf => "application/pdf",
             Self::Office(FormatType::Docx) => {
@@ -65,21 +66,69 @@ impl Format {
 /// `unsupported_document` if it is none of ours, `document_encrypted` if only
 /// the wrapping around the document can be seen, `document_malformed` if the
 /// container that holds it is broken.
-pub(super) fn detect(bytes: &[u8], options: &Options) -> Result<Format, JobError> {
+pub(in crate::documents) fn detect(bytes: &[u8], options: &Options) -> Result<Format, JobError> {
+    match wrapping(bytes) {
+        Some(Wrapping::Pdf) => Ok(Format::Pdf),
+        Some(Wrapping::Zip) => in_zip(bytes),
+        Some(Wrapping::CompoundFile) => in_compound_file(bytes),
+        Some(Wrapping::Rtf) => Ok(Format::Rtf),
+        None => match undoc::detect_format_from_bytes(bytes) {
+            Ok(format) => Ok(Format::Office(format)),
+            Err(_) => in_text(bytes, true, options),
+        },
+    }
+}
+
+/// What the first bytes of a document tell.
+pub(in crate::documents) enum Told {
+    /// Its media type.
+    Type(&'static str),
+    /// It is a ZIP archive: what it holds decides.
+    Zip,
+    /// It is a compound file: what it holds decides.
+    CompoundFile,
+}
+
+/// What `head` tells of a document without parsing it; `whole` says whether
+/// it is all there is. It agrees with [`detect`], and knows the types of some
+/// documents that text cannot be taken from.
+pub(in crate::documents) fn by_head(head: &[u8], whole: bool, options: &Options) -> Told {
+    match wrapping(head) {
+        Some(Wrapping::Pdf) => Told::Type(Format::Pdf.mime_type()),
+        Some(Wrapping::Zip) => Told::Zip,
+        Some(Wrapping::CompoundFile) => Told::CompoundFile,
+        Some(Wrapping::Rtf) => Told::Type(Format::Rtf.mime_type()),
+        None => {
+            let known = undoc::detect_format_from_bytes(head).map(Format::Office);
+            let known = known.or_else(|_| in_text(head, whole, options));
+            let foreign = || foreign(head).map_or(UNKNOWN, |kind| kind.mime_type());
+            Told::Type(known.map_or_else(|_| foreign(), Format::mime_type))
+        }
+    }
+}
+
+/// Media type of bytes of which nothing is known (RFC 2046 section 4.5.1).
+const UNKNOWN: &str = "application/octet-stream";
+
+enum Wrapping {
+    Pdf,
+    Zip,
+    CompoundFile,
+    Rtf,
+}
+
+fn wrapping(bytes: &[u8]) -> Option<Wrapping> {
     let head = bytes.get(..HEAD).unwrap_or(bytes);
     let body = head.trim_ascii_start();
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if head.windows(5).take(1024).any(|five| five == b"%PDF-") {
-        Ok(Format::Pdf)
+        Some(Wrapping::Pdf)
     } else if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        in_zip(bytes)
+        Some(Wrapping::Zip)
     } else if head.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {
-        in_compound_file(bytes)
-    } else if body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).starts_with(b"{\\rtf") {
-        Ok(Format::Rtf)
-    } else if let Ok(format) = undoc::detect_format_from_bytes(bytes) {
-        Ok(Format::Office(format))
+        Some(Wrapping::CompoundFile)
     } else {
-        in_text(bytes, options)
+        body.starts_with(b"{\\rtf").then_some(Wrapping::Rtf)
     }
 }
 
@@ -134,7 +183,7 @@ fn in_zip(bytes: &[u8]) -> Result<Format, JobError> {
     }
 }
 
-const OPEN_DOCUMENT: [&str; 4] = [
+pub(in crate::documents) const OPEN_DOCUMENT: [&str; 4] = [
     "application/vnd.oasis.opendocument.text",
     "application/vnd.oasis.opendocument.spreadsheet",
     "application/vnd.oasis.opendocument.presentation",
@@ -154,25 +203,21 @@ fn in_compound_file(bytes: &[u8]) -> Result<Format, JobError> {
     }
 }
 
-fn in_text(bytes: &[u8], options: &Options) -> Result<Format, JobError> {
+/// `whole` says whether `bytes` are all there is.
+fn in_text(bytes: &[u8], whole: bool, options: &Options) -> Result<Format, JobError> {
     let declared = declared_type(options);
     let extension = extension(options);
     if bytes.trim_ascii().is_empty() {
         return empty(&declared, &extension);
     }
-    let unicode = Encoding::for_bom(bytes).is_some();
-    if !unicode && let Some(kind) = infer::get(bytes) {
-        use infer::MatcherType::{App, Archive, Audio, Book, Doc, Font, Image, Video};
-        match kind.matcher_type() {
-            Image => return Err(failure::unsupported("an image has no text; run OCR on it first")),
-            Archive | Audio | Video | Font | App | Book | Doc => {
-                let what = format!("text cannot be taken from {}", kind.mime_type());
-                return Err(failure::unsupported(&what));
-            }
-            _ => {}
-        }
+    if let Some(kind) = foreign(bytes) {
+        let what = match kind.matcher_type() {
+            MatcherType::Image => "an image has no text; run OCR on it first".to_owned(),
+            _ => format!("text cannot be taken from {}", kind.mime_type()),
+        };
+        return Err(failure::unsupported(&what));
     }
-    let sample = charset::decode(bytes.get(..HEAD).unwrap_or(bytes), None);
+    let sample = sample(bytes);
     if is_binary(&sample) {
         return Err(failure::unsupported("the content is of no known format"));
     }
@@ -184,8 +229,27 @@ fn in_text(bytes: &[u8], options: &Options) -> Result<Format, JobError> {
     } else if is_html(start, &declared, &extension) {
         Format::Html
     } else {
-        Format::Text(text_type(bytes, start, &declared, &extension))
+        Format::Text(text_type(bytes, whole, start, &declared, &extension))
     })
+}
+
+/// The kind of content that is no document with text, if it is a known one.
+fn foreign(bytes: &[u8]) -> Option<infer::Type> {
+    use MatcherType::{App, Archive, Audio, Book, Doc, Font, Image, Video};
+    if Encoding::for_bom(bytes).is_some() {
+        return None;
+    }
+    let kind = infer::get(bytes)?;
+    match kind.matcher_type() {
+        Image | Archive | Audio | Video | Font | Book | Doc => Some(kind),
+        // Some programs are known by two letters, with which a text may begin.
+        App if is_binary(&sample(bytes)) => Some(kind),
+        _ => None,
+    }
+}
+
+fn sample(bytes: &[u8]) -> String {
+    charset::decode(bytes.get(..HEAD).unwrap_or(bytes), None)
 }
 
 /// An empty file is an empty text, unless it says that it should be more.
@@ -268,18 +332,28 @@ fn is_html(start: &str, declared: &str, extension: &str) -> bool {
         || (lower.starts_with("<!--") && MARKS.iter().any(|mark| lower.contains(mark)))
 }
 
-fn text_type(bytes: &[u8], start: &str, declared: &str, extension: &str) -> &'static str {
+fn text_type(
+    bytes: &[u8],
+    whole: bool,
+    start: &str,
+    declared: &str,
+    extension: &str,
+) -> &'static str {
     if start.starts_with("<?xml") {
         return "application/xml";
     }
     if start.starts_with(['{', '[']) && extension != "md" {
         let text = charset::decode(bytes, None);
         let mut values = serde_json::Deserializer::from_str(&text).into_iter();
-        let good =
-            values.by_ref().take_while(|v: &serde_json::Result<serde::de::IgnoredAny>| v.is_ok());
-        match (good.count(), values.byte_offset() >= text.trim_end().len()) {
-            (1, true) => return "application/json",
-            (2.., true) => return "application/x-ndjson",
+        let mut cut_off = false;
+        let good = values.by_ref().take_while(|v: &serde_json::Result<serde::de::IgnoredAny>| {
+            cut_off = v.as_ref().is_err_and(|error| !whole && error.is_eof());
+            v.is_ok()
+        });
+        match (good.count(), cut_off || values.byte_offset() >= text.trim_end().len()) {
+            (0, true) if cut_off => return "application/json",
+            (1, true) if !cut_off => return "application/json",
+            (1.., true) => return "application/x-ndjson",
             _ => {}
         }
     }

@@ -2,11 +2,12 @@
 //! plain text.
 //!
 //! Everything here parses hostile input. It is called only inside a sandbox
-//! worker, through [`ExtractText`].
+//! worker, through [`ExtractText`]; but for the look at a document's head that
+//! tells its media type, which parses nothing.
 
 mod archive;
 mod charset;
-mod detect;
+pub(super) mod detect;
 mod epub;
 mod html;
 mod mail;

@@ -1,6 +1,7 @@
 //! `validate`, as a workflow uses it.
 
 use super::*;
+use crate::schema::{MAX_PATTERNS, MAX_SCHEMA_BYTES};
 use crate::steps::testing;
 
 async fn run(with: Value, input: Value) -> Result<Value, StepError> {
@@ -125,32 +126,6 @@ fn remote_references_other_dialects_and_look_around_are_refused() {
     ] {
         assert!(refused(&schema).path.starts_with("schema"), "{schema}");
     }
-}
-
-#[test]
-fn a_schema_with_references_is_checked_by_the_job() {
-    let schema = json!({"$defs": {"node": {"properties": {
-        "value": {"type": "integer"}, "next": {"$ref": "#/$defs/node"}}}},
-        "$ref": "#/$defs/node"});
-    assert!(testing::build("validate", json!({"schema": schema})).is_ok());
-    let check = |input: Value| {
-        let job = FindViolations { schema: Arc::new(schema.clone()), limit: 10 };
-        job.perform(input.to_string().into_bytes()).unwrap()
-    };
-    assert_eq!(check(json!({"value": 1, "next": {"value": 2}})), []);
-    let found = check(json!({"next": {"next": {"value": "s3cr3t"}}}));
-    assert_eq!(found.len(), 1);
-    assert_eq!(found[0].pointer, "/next/next/value");
-    assert!(!found[0].detail.contains("s3cr3t"));
-}
-
-#[test]
-fn references_and_patterns_are_found_wherever_they_stand() {
-    let mut survey = Survey::default();
-    survey.visit(&json!({"items": [{"pattern": "a"}, {"patternProperties": {"a": 1, "b": 1}}]}));
-    assert_eq!((survey.has_references, survey.patterns), (false, 3));
-    survey.visit(&json!({"allOf": [{"not": {"$dynamicRef": "#x"}}]}));
-    assert!(survey.has_references);
 }
 
 #[test]
