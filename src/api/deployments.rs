@@ -247,19 +247,18 @@ pub async fn patch(
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let current = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
-    let mut whole: Value = serde_json::from_str(&current.settings).unwrap_or_default();
-    let identity = json!({
+    let mut whole: Map<_, _> = serde_json::from_str(&current.settings).unwrap_or_default();
+    let identity: Map<_, _> = typed(json!({
         "api_name": current.api_name,
         "workflow": current.workflow_id,
         "display_name": current.display_name,
         "description": current.description,
         "is_active": current.is_active,
-    });
-    json_patch::merge(&mut whole, &identity);
-    let mut patch = body.0.0;
-    drop_read_only(&mut patch, &shown(&state, &current).await?, &READ_ONLY)?;
-    json_patch::merge(&mut whole, &patch.into());
-    change(&state, current, typed(whole)?).await
+    }))?;
+    whole.extend(identity);
+    let mut patch = body.0;
+    drop_read_only(&mut patch.0, &shown(&state, &current).await?, &READ_ONLY)?;
+    change(&state, current, patch.apply(whole)).await
 }
 
 /// Delete a deployment
