@@ -249,24 +249,24 @@ pub async fn patch(
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let current = state.engine.store().deployment(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
-    let mut whole: Value = serde_json::from_str(&current.settings).unwrap_or_default();
-    let identity = json!({
+    let mut whole: Map<_, _> = serde_json::from_str(&current.settings).unwrap_or_default();
+    let identity: Map<_, _> = typed(json!({
         "api_name": current.api_name,
         "workflow": current.workflow_id,
         "display_name": current.display_name,
         "description": current.description,
         "is_active": current.is_active,
-    });
-    json_patch::merge(&mut whole, &identity);
-    let mut patch = body.0.0;
-    drop_read_only(&mut patch, &shown(&state, &current).await?, &READ_ONLY)?;
-    let patch = Value::from(patch);
-    json_patch::merge(&mut whole, &patch);
+    }))?;
+    whole.extend(identity);
+    let mut patch = body.0;
+    drop_read_only(&mut patch.0, &shown(&state, &current).await?, &READ_ONLY)?;
+    let schema = patch.0.get("input_schema").cloned();
+    let mut whole = patch.apply(whole);
     // A schema merged into another would be neither, and lose each null.
-    if let (Some(schema), Some(whole)) = (patch.get("input_schema"), whole.as_object_mut()) {
-        whole.insert("input_schema".to_owned(), schema.clone());
+    if let Some(schema) = schema {
+        whole.insert("input_schema".to_owned(), schema);
     }
-    change(&state, manager.author(), current, typed(whole)?).await
+    change(&state, manager.author(), current, whole).await
 }
 
 /// Delete a deployment

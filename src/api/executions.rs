@@ -1,6 +1,7 @@
 //! Submit, status, result, cancel: the product's own routes.
 
 pub mod answers;
+pub mod file;
 
 use std::time::Duration;
 

@@ -103,6 +103,25 @@ impl<T: JsonSchema> JsonSchema for Object<T> {
 #[serde(transparent)]
 pub struct MergePatch<T>(pub Map<String, Value>, #[serde(skip)] PhantomData<T>);
 
+impl<T> MergePatch<T> {
+    /// The whole with the patch applied. A null for a member that is not there
+    /// stays: whoever reads the whole refuses it if there is no such member.
+    pub fn apply(self, mut whole: Map<String, Value>) -> Map<String, Value> {
+        merge(&mut whole, self.0);
+        whole
+    }
+}
+
+fn merge(whole: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (name, value) in patch {
+        match (whole.get_mut(&name), value) {
+            (Some(_), Value::Null) => drop(whole.remove(&name)),
+            (Some(Value::Object(inner)), Value::Object(patch)) => merge(inner, patch),
+            (_, value) => drop(whole.insert(name, value)),
+        }
+    }
+}
+
 impl<T: JsonSchema> JsonSchema for MergePatch<T> {
     fn schema_name() -> String {
         format!("{}Patch", T::schema_name())
@@ -152,4 +171,31 @@ pub fn drop_read_only(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn patched(whole: Value, patch: Value) -> Value {
+        let patch: MergePatch<()> = serde_json::from_value(patch).unwrap();
+        Value::Object(patch.apply(serde_json::from_value(whole).unwrap()))
+    }
+
+    #[test]
+    fn a_patch_changes_members_and_null_takes_them_away() {
+        let whole = json!({"a": 1, "b": {"c": 2, "d": [3]}, "e": null});
+        let patch = json!({"a": null, "b": {"c": 4}, "f": {"g": 5}});
+        let expected = json!({"b": {"c": 4, "d": [3]}, "e": null, "f": {"g": 5}});
+        assert_eq!(patched(whole.clone(), patch), expected);
+        assert_eq!(patched(whole, json!({"b": [6]})), json!({"a": 1, "b": [6], "e": null}));
+    }
+
+    #[test]
+    fn a_null_for_what_is_not_there_stays_to_be_refused() {
+        let patch = json!({"typo": null, "a": {"typo": null}});
+        assert_eq!(patched(json!({"a": {}}), patch.clone()), patch);
+    }
 }

@@ -14,6 +14,7 @@ use super::answer::{Answer, Answers, Field, Reply};
 use super::auth::UnstractCaller;
 use super::body::off_thread;
 use super::executions::answers::{self, Submitted};
+use super::executions::file::StatusMessage;
 use super::executions::{self, Accepted, POLL_SECONDS};
 use super::intake::Submission;
 use super::query::Query;
@@ -56,7 +57,7 @@ enum Flag {
 pub struct UnstractStatus {
     status: &'static str,
     /// The list of files when completed, else a text.
-    #[schemars(with = "Value")]
+    #[schemars(with = "StatusMessage")]
     message: Box<RawValue>,
 }
 

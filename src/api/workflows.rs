@@ -218,16 +218,15 @@ pub async fn patch(
 ) -> ApiResult<Answer<WorkflowAnswer>> {
     let current = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
     if_match.check(current.revision)?;
-    let mut whole = serde_json::json!({
+    let whole = typed(serde_json::json!({
         "name": current.name,
         "type": current.kind.to_value(),
         "description": current.description,
         "steps": serde_json::from_str::<Value>(&current.steps).unwrap_or_default(),
-    });
-    let mut patch = body.0.0;
-    drop_read_only(&mut patch, &WorkflowAnswer::from(current.clone()), &READ_ONLY)?;
-    json_patch::merge(&mut whole, &patch.into());
-    change(&state, manager.author(), current, typed(whole)?).await
+    }))?;
+    let mut patch = body.0;
+    drop_read_only(&mut patch.0, &WorkflowAnswer::from(current.clone()), &READ_ONLY)?;
+    change(&state, manager.author(), current, typed(patch.apply(whole).into())?).await
 }
 
 /// Delete a workflow

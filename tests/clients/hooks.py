@@ -14,6 +14,8 @@ from schemathesis.core.parameters import ParameterLocation
 URL = os.environ["CONTRACT_URL"]
 PLATFORM_KEY = os.environ["CONTRACT_PLATFORM_KEY"]
 WORKFLOW = os.environ["CONTRACT_WORKFLOW"]
+DEPLOYMENT_KEY = os.environ["CONTRACT_DEPLOYMENT_KEY"]
+SUBMISSIONS = ("/deployment/{api_key}/", "/deployment/api/{org_id}/{api_name}/")
 # What the run itself stands on: no other case may change or delete it.
 KEPT = set(os.environ["CONTRACT_KEPT"].split(","))
 
@@ -84,6 +86,7 @@ def mend(case):
     body = case.body
     if isinstance(body.get("workflow"), str):
         body["workflow"] = WORKFLOW
+    if "/api-deployment/" in case.operation.path:
         body.pop("deployment_type", None)
     if isinstance(body.get("expires_at"), str):
         body["expires_at"] = "2999-12-31T23:59:59Z"
@@ -103,6 +106,23 @@ def before_call(context, case, kwargs):
         fill(case)
     if isinstance(case.body, dict) and right(ParameterLocation.BODY):
         mend(case)
+
+
+@schemathesis.check
+def headers_of_the_contract(context, response, case):
+    """What every answer brings, and what it never tells."""
+    headers = {name.lower(): values[0] for name, values in response.headers.items()}
+    assert headers.get("x-request-id"), "an answer without X-Request-Id"
+    if response.status_code in (429, 503):
+        assert int(headers["retry-after"]) >= 1, "a refusal that does not say when to come back"
+    if response.status_code == 401:
+        assert headers.get("www-authenticate"), "a 401 that does not say what would open"
+    submission = case.method == "POST" and case.operation.path in SUBMISSIONS
+    if submission and response.status_code in (200, 202, 400, 413, 415, 422, 429):
+        for name in ("limit", "remaining", "reset"):
+            assert int(headers[f"ratelimit-{name}"]) >= 0
+    for key in (PLATFORM_KEY, DEPLOYMENT_KEY):
+        assert key not in response.text, "an answer that tells a key"
 
 
 @schemathesis.hook

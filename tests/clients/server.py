@@ -61,6 +61,15 @@ class Server:
         self.log.close()
         self.folder.cleanup()
 
+    def faults(self):
+        """What the log says of faults of the server's own."""
+        self.log.flush()
+        with open(self.log.name) as log:
+            lines = [json.loads(line) for line in log if line.startswith("{")]
+        # A request that is no HTTP is the caller's fault, though the library says ERROR.
+        ours = (line for line in lines if not line.get("target", "").startswith("actix_http"))
+        return [line for line in ours if line.get("level") == "ERROR"]
+
     def call(self, method, path, key, body=None):
         """The JSON answer; a refusal is an error."""
         data = None if body is None else json.dumps(body).encode()

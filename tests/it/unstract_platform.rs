@@ -120,8 +120,10 @@ on_each_database! {
             let written = json_of(put.json(&read).send().await.unwrap(), 200).await;
             assert_eq!(written["description"], "changed");
             // What was read before this change is not what is there now.
-            for patch in [json!({"revision": read["revision"]}), json!({"id": "another"})] {
-                let name = patch.as_object().unwrap().keys().next().unwrap().clone();
+            // And what there is not cannot be taken away.
+            let patches = [("revision", &read["revision"]), ("id", &json!("another"))];
+            for (name, value) in patches.into_iter().chain([("typo", &json!(null))]) {
+                let patch = json!({name: value});
                 let request = api.client.patch(format!("{}{path}", api.url));
                 let request = request.bearer_auth(&target.platform_key).json(&patch);
                 let refusal = json_of(request.send().await.unwrap(), 400).await;

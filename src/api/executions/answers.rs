@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::file::FileResult;
 use crate::api::State;
 use crate::api::answer::{Answers, Field, time};
 use crate::engine::directory::Entry;
@@ -21,7 +22,7 @@ pub struct UnstractMessage {
     /// Path of Unstract's form of the status.
     status_api: String,
     error: Option<String>,
-    #[schemars(with = "Option<Vec<serde_json::Value>>")]
+    #[schemars(with = "Option<Vec<FileResult>>")]
     result: Option<Box<RawValue>>,
 }
 
@@ -37,7 +38,7 @@ pub struct Submitted {
     expires_at: Option<String>,
     /// The result, if the caller waited and the execution completed in time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<serde_json::Value>>")]
+    #[schemars(with = "Option<Vec<FileResult>>")]
     result: Option<Box<RawValue>>,
     /// The same in Unstract's form.
     message: UnstractMessage,
@@ -111,7 +112,7 @@ pub struct ResultAnswer {
     pub(super) status: &'static str,
     /// One entry a document; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<serde_json::Value>>")]
+    #[schemars(with = "Option<Vec<FileResult>>")]
     pub(super) result: Option<Box<RawValue>>,
     /// From when on the result may be gone.
     pub(super) expires_at: Option<String>,
