@@ -8,7 +8,9 @@ use apistos::paths::Parameter;
 use apistos::reference_or::ReferenceOr;
 use apistos::{ApiComponent, Schema};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use url::form_urlencoded;
 
 use super::answer::Answers;
 use super::query::Query;
@@ -53,18 +55,19 @@ impl PageQuery {
 pub struct Paging {
     /// The page in the store's terms.
     pub page: Page,
-    path: String,
+    /// The list: its path, `?`, and its filters, each followed by `&`.
+    list: String,
 }
 
 impl Paging {
     fn of(request: &HttpRequest) -> ApiResult<Self> {
         let page = Query::<PageQuery>::of(request)?.0.page()?;
-        Ok(Self { page, path: request.path().to_owned() })
+        Ok(Self { page, list: format!("{}?", request.path()) })
     }
 
     /// Path and query of another page of the list.
     fn link(&self, index: u64) -> String {
-        format!("{}?page={}&page_size={}", self.path, index + 1, self.page.size)
+        format!("{}page={}&page_size={}", self.list, index + 1, self.page.size)
     }
 }
 
@@ -88,6 +91,57 @@ impl ApiComponent for Paging {
 
     fn parameters() -> Vec<Parameter> {
         Query::<PageQuery>::parameters()
+    }
+}
+
+/// Which page of a list, and which of its rows.
+pub struct Filtered<F> {
+    /// Which rows.
+    pub filter: F,
+    /// Which page of them.
+    pub paging: Paging,
+}
+
+impl<F: DeserializeOwned> Filtered<F> {
+    fn of(request: &HttpRequest) -> ApiResult<Self> {
+        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+        let (page, filter): (Vec<_>, Vec<_>) =
+            pairs.partition(|(name, _)| ["page", "page_size"].contains(&name.as_ref()));
+        let written =
+            |pairs| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let (page, filter): (String, String) = (written(page), written(filter));
+        let mut list = format!("{}?", request.path());
+        if !filter.is_empty() {
+            list.push_str(&filter);
+            list.push('&');
+        }
+        let paging = Paging { page: Query::<PageQuery>::parse(&page)?.0.page()?, list };
+        Ok(Self { filter: Query::parse(&filter)?.0, paging })
+    }
+}
+
+impl<F: DeserializeOwned> FromRequest for Filtered<F> {
+    type Error = ApiError;
+    type Future = Ready<ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
+    }
+}
+
+impl<F: ApiComponent> ApiComponent for Filtered<F> {
+    fn child_schemas() -> Vec<(String, ReferenceOr<Schema>)> {
+        Query::<F>::child_schemas()
+    }
+
+    fn schema() -> Option<(String, ReferenceOr<Schema>)> {
+        None
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let mut parameters = Query::<F>::parameters();
+        parameters.extend(Paging::parameters());
+        parameters
     }
 }
 

@@ -22,7 +22,15 @@ impl<T: DeserializeOwned> Query<T> {
     /// # Errors
     /// `invalid_value` with the parameter.
     pub fn of(request: &HttpRequest) -> ApiResult<Self> {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+        Self::parse(request.query_string())
+    }
+
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// `invalid_value` with the parameter.
+    pub fn parse(query: &str) -> ApiResult<Self> {
+        let pairs = form_urlencoded::parse(query.as_bytes());
         let query = serde_urlencoded::Deserializer::new(pairs);
         serde_path_to_error::deserialize(query).map(Self).map_err(|error| misplaced(&error))
     }
