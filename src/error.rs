@@ -68,6 +68,8 @@ codes! {
     ExecutionStopped = "execution_stopped", CONFLICT, ClientError, "The execution was stopped; it has no result.";
     Changed = "changed", CONFLICT, ClientError, "It has changed since `If-Match` was read.";
     StillInUse = "still_in_use", CONFLICT, ClientError, "Something else still uses this.";
+    LastKey = "last_key", CONFLICT, ClientError, "Nobody could manage the organisation any more: make another key of tier `full_access` first.";
+    KeyClosed = "key_closed", CONFLICT, ClientError, "The key is revoked, switched off or expired; make a new one.";
     DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
@@ -222,6 +224,7 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound => Code::NotFound,
             StoreError::Conflict(_) => Code::NameTaken,
             StoreError::Referenced => Code::StillInUse,
+            StoreError::LastKey => Code::LastKey,
             StoreError::Stale => Code::Changed,
             StoreError::Unavailable(_) => Code::StoreUnavailable,
             StoreError::Fault(_) => Code::Internal,
@@ -237,6 +240,7 @@ impl From<ManageError> for ApiError {
     fn from(error: ManageError) -> Self {
         match error {
             ManageError::Store(error) => error.into(),
+            ManageError::KeyClosed => Self::new(Code::KeyClosed),
             ManageError::Steps(faults) => {
                 let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
                 Self::all(Code::InvalidWorkflow, faults)

@@ -50,3 +50,15 @@ pub enum Tier {
     #[sea_orm(string_value = "full_access")]
     FullAccess,
 }
+
+/// What a node keeps in memory and must read anew after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "String(StringLen::N(16))")]
+pub enum ChangeKind {
+    /// A deployment, its settings, its workflow or its keys.
+    #[sea_orm(string_value = "deployment")]
+    Deployment,
+    /// The platform keys of an organisation.
+    #[sea_orm(string_value = "organisation")]
+    Organisation,
+}

@@ -4,10 +4,13 @@
 
 pub mod api_key;
 pub mod audit_entry;
+pub mod change;
+pub mod change_counter;
 pub mod deployment;
 pub mod deployment_revision;
 pub mod enums;
 pub mod execution;
+pub mod key_use;
 pub mod node;
 pub mod organisation;
 pub mod platform_key;

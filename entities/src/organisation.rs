@@ -15,6 +15,8 @@ pub struct Model {
     pub name: String,
     /// When it was made.
     pub created_at: DateTimeUtc,
+    /// Counts its changes, from 1.
+    pub revision: i32,
 }
 
 /// No relations: queries join by id where they must.

@@ -29,6 +29,10 @@ pub struct Model {
     pub expires_at: Option<DateTimeUtc>,
     /// When it was made.
     pub created_at: DateTimeUtc,
+    /// When it was revoked, for good; it is inactive from then on.
+    pub revoked_at: Option<DateTimeUtc>,
+    /// Counts its changes, from 1.
+    pub revision: i32,
 }
 
 /// No relations: queries join by id where they must.

@@ -151,12 +151,33 @@ impl OrganisationManager {
         &self.1
     }
 
-    /// Fails unless the key's tier is at least `tier`.
-    ///
-    /// # Errors
-    /// `forbidden`.
-    pub fn require(&self, tier: Tier) -> Result<(), ApiError> {
-        if self.0.tier >= tier { Ok(()) } else { Err(ApiError::new(Code::Forbidden)) }
+    /// The organisation that is managed.
+    pub fn organisation_id(&self) -> Uuid {
+        self.0.organisation_id
+    }
+}
+
+/// The bearer of a platform key of tier `full_access`, whatever the method:
+/// who makes or changes keys. Known before the body is read.
+pub struct FullManager(OrganisationManager);
+
+impl FullManager {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let manager = OrganisationManager::from(request)?;
+        if manager.0.tier < Tier::FullAccess {
+            return Err(ApiError::new(Code::Forbidden));
+        }
+        Ok(Self(manager))
+    }
+
+    /// Who makes the changes of this request.
+    pub fn author(&self) -> &Author {
+        self.0.author()
+    }
+
+    /// The organisation that is managed.
+    pub fn organisation_id(&self) -> Uuid {
+        self.0.organisation_id()
     }
 }
 
@@ -301,6 +322,12 @@ extractor!(
 extractor!(PlatformCaller, "platform_key", "An organisation's platform key, `unstp_…`", []);
 extractor!(
     OrganisationManager,
+    "platform_key",
+    "An organisation's platform key, `unstp_…`",
+    [("org_id", "Slug of the organisation")]
+);
+extractor!(
+    FullManager,
     "platform_key",
     "An organisation's platform key, `unstp_…`",
     [("org_id", "Slug of the organisation")]

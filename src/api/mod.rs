@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod answer;
+mod audit;
 pub mod auth;
 mod body;
 pub mod budget;
@@ -15,6 +16,7 @@ mod keys;
 pub mod negotiate;
 mod organisations;
 mod page;
+mod platform_keys;
 mod query;
 mod schemas;
 pub mod slashes;
@@ -95,6 +97,16 @@ pub fn routes(config: &mut ServiceConfig) {
             resource("/api/v1/unstract/{org_id}/api/deployment/")
                 .route(get().to(unstract_platform::list)),
         )
+        .service(
+            resource("/api/v1/admin/organization/{org_id}/")
+                .route(get().to(organisations::get))
+                .route(patch().to(organisations::patch))
+                .route(delete().to(organisations::delete)),
+        )
+        .service(
+            resource("/api/v1/admin/organization/{org_id}/platform-key/")
+                .route(post().to(organisations::create_platform_key)),
+        )
         .service(management());
 }
 
@@ -133,8 +145,27 @@ fn management() -> Scope {
         .service(
             resource("/api-deployment/{id}/key/{key_id}/")
                 .route(get().to(keys::get))
+                .route(put().to(keys::replace))
+                .route(patch().to(keys::patch))
                 .route(delete().to(keys::revoke)),
         )
+        .service(
+            resource("/api-deployment/{id}/key/{key_id}/rotate/").route(post().to(keys::rotate)),
+        )
+        .service(
+            resource("/platform-key/")
+                .route(post().to(platform_keys::create))
+                .route(get().to(platform_keys::list)),
+        )
+        .service(
+            resource("/platform-key/{id}/")
+                .route(get().to(platform_keys::get))
+                .route(put().to(platform_keys::replace))
+                .route(patch().to(platform_keys::patch))
+                .route(delete().to(platform_keys::revoke)),
+        )
+        .service(resource("/platform-key/{id}/rotate/").route(post().to(platform_keys::rotate)))
+        .service(resource("/audit/").route(get().to(audit::list)))
 }
 
 /// The head of the OpenAPI document.
@@ -259,3 +290,31 @@ path_id!(
     "key_id",
     "The key"
 );
+
+/// The organisation that the path of an operator's route names.
+pub struct OrganisationSlug(pub String);
+
+impl FromRequest for OrganisationSlug {
+    type Error = ApiError;
+    type Future = Ready<ApiResult<Self>>;
+
+    /// What is no slug is not there; nor can Postgres be asked for U+0000.
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let slug = request.match_info().get("org_id").filter(|slug| organisations::is_slug(slug));
+        ready(slug.map(|slug| Self(slug.to_owned())).ok_or_else(|| ApiError::new(Code::NotFound)))
+    }
+}
+
+impl ApiComponent for OrganisationSlug {
+    fn child_schemas() -> Vec<(String, ReferenceOr<Schema>)> {
+        Vec::new()
+    }
+
+    fn schema() -> Option<(String, ReferenceOr<Schema>)> {
+        None
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        vec![auth::path_parameter("org_id", "Slug of the organisation")]
+    }
+}

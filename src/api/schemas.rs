@@ -12,7 +12,7 @@ use super::body::Text;
 use crate::error::{ApiError, ApiResult, Code};
 
 /// Characters of a name.
-pub const MAX_NAME: usize = 200;
+const MAX_NAME: usize = 200;
 
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident: $format:literal, $longest:expr;)*) => {
@@ -80,6 +80,19 @@ impl JsonSchema for Name {
         schema.string().max_length = MAX_NAME.try_into().ok();
         schema.into()
     }
+}
+
+/// What [`Name`] stands for.
+///
+/// # Errors
+/// `invalid_value` at `name`.
+pub fn name_text(text: Text) -> ApiResult<String> {
+    let name = String::from(text);
+    if name.is_empty() || name.chars().count() > MAX_NAME {
+        let detail = format!("1 to {MAX_NAME} characters");
+        return Err(ApiError::at(Code::InvalidValue, "name", detail));
+    }
+    Ok(name)
 }
 
 /// An object whose members are not read into `T` yet, which documents it.

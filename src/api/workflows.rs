@@ -14,7 +14,7 @@ use super::answer::{Answer, Answers, Field, time};
 use super::auth::OrganisationManager;
 use super::body::{Body, Text, typed};
 use super::page::{Listing, Paging};
-use super::schemas::{MAX_NAME, MergePatch, Name, Object, drop_read_only};
+use super::schemas::{MergePatch, Name, Object, drop_read_only, name_text};
 use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::audit::Author;
 use crate::engine::manage::{WorkflowDraft, check_steps};
@@ -44,13 +44,8 @@ pub struct WorkflowWrite {
 
 impl WorkflowWrite {
     fn draft(self) -> ApiResult<WorkflowDraft> {
-        let name = String::from(self.name);
-        if name.is_empty() || name.chars().count() > MAX_NAME {
-            let detail = format!("1 to {MAX_NAME} characters");
-            return Err(ApiError::at(Code::InvalidValue, "name", detail));
-        }
         Ok(WorkflowDraft {
-            name,
+            name: name_text(self.name)?,
             kind: self.kind.into(),
             description: self.description.into(),
             steps: self.steps,

@@ -1,6 +1,7 @@
 //! The shared map from keys and names to deployments. Requests read it
 //! without a mailbox or a database; only the key registry writes it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +17,7 @@ use super::admission::Gauge;
 use super::deployment::Deployment;
 use super::live::LiveMap;
 use super::plan::Revision;
+use super::uses::Uses;
 use crate::ids::KeyHash;
 
 /// A deployment as requests find it.
@@ -124,6 +126,8 @@ pub struct Directory {
     managers: DashMap<KeyHash, Manager>,
     entries: DashMap<Uuid, Arc<Entry>>,
     public_ids: DashMap<String, Uuid>,
+    /// When keys were used last, until the store has it.
+    pub uses: Uses,
 }
 
 impl Directory {
@@ -134,14 +138,20 @@ impl Directory {
         if key.expires_at.is_some_and(|end| end <= now) {
             return None;
         }
-        Some(Caller { entry: self.entry(key.deployment_id)?, key_id: key.id })
+        let entry = self.entry(key.deployment_id)?;
+        self.uses.mark(key.id, now);
+        Some(Caller { entry, key_id: key.id })
     }
 
     /// Who bears the platform key of that hash, if it is active and has not
     /// expired.
     pub fn manager(&self, hash: &KeyHash, now: DateTime<Utc>) -> Option<Manager> {
         let manager = self.managers.get(hash)?.clone();
-        manager.expires_at.is_none_or(|end| end > now).then_some(manager)
+        if manager.expires_at.is_some_and(|end| end <= now) {
+            return None;
+        }
+        self.uses.mark(manager.key_id, now);
+        Some(manager)
     }
 
     /// The deployment of that id.
@@ -186,21 +196,36 @@ impl Directory {
         }
     }
 
-    pub(super) fn put_manager(&self, key: &platform_key::Model, of: &organisation::Model) {
-        let Some(hash) = hash_of(&key.hash) else { return };
-        if !key.is_active {
-            self.managers.remove(&hash);
-            return;
+    /// Makes the organisation's platform keys exactly `rows`. What is taken
+    /// away is gone before this returns.
+    pub(super) fn put_managers(
+        &self,
+        organisation_id: Uuid,
+        rows: &[(platform_key::Model, organisation::Model)],
+    ) {
+        let mut open = HashSet::new();
+        for (key, of) in rows.iter().filter(|(key, _)| key.is_active) {
+            let Some(hash) = hash_of(&key.hash) else { continue };
+            let manager = Manager {
+                key_id: key.id,
+                organisation_id,
+                org_id: of.slug.clone(),
+                name: key.name.clone(),
+                tier: key.tier,
+                expires_at: key.expires_at,
+            };
+            self.managers.insert(hash, manager);
+            open.insert(hash);
         }
-        let manager = Manager {
-            key_id: key.id,
-            organisation_id: of.id,
-            org_id: of.slug.clone(),
-            name: key.name.clone(),
-            tier: key.tier,
-            expires_at: key.expires_at,
+        let stays = |hash: &KeyHash, manager: &Manager| {
+            manager.organisation_id != organisation_id || open.contains(hash)
         };
-        self.managers.insert(hash, manager);
+        self.managers.retain(|hash, manager| stays(hash, manager));
+    }
+
+    /// The organisations of all platform keys.
+    pub(super) fn organisations(&self) -> HashSet<Uuid> {
+        self.managers.iter().map(|manager| manager.organisation_id).collect()
     }
 }
 

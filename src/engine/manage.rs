@@ -1,9 +1,12 @@
 //! What is managed: organisations, keys, workflows, deployments. A change is
 //! stored first and then brought into force; when it returns, it holds.
 
-use chrono::{DateTime, Utc};
-use millrace_entities::enums::{Tier, WorkflowKind};
-use millrace_entities::{api_key, deployment, organisation, platform_key, workflow};
+pub mod keys;
+pub mod organisations;
+pub mod platform_keys;
+
+use millrace_entities::enums::WorkflowKind;
+use millrace_entities::{deployment, workflow};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -12,7 +15,7 @@ use super::audit::{Action, Author, Subject};
 use super::plan::{Faults, Plan, StepDefinition};
 use super::settings::Settings;
 use crate::clock;
-use crate::ids::{self, Key, KeyKind};
+use crate::ids::{self, Key};
 use crate::store::StoreError;
 
 /// Why a change was not made.
@@ -21,6 +24,9 @@ pub enum ManageError {
     /// Places that are wrong, with their cures.
     #[error("invalid workflow: {0:?}")]
     Steps(Faults),
+    /// The key is revoked, switched off or expired.
+    #[error("the key opens nothing any more")]
+    KeyClosed,
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,43 +63,6 @@ pub struct DeploymentDraft {
 }
 
 impl Engine {
-    /// Makes an organisation and its first platform key, with full access.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] if the slug is taken.
-    pub async fn create_organisation(
-        &self,
-        author: &Author,
-        slug: String,
-        name: String,
-    ) -> Result<(organisation::Model, Key), StoreError> {
-        let key = new_key(KeyKind::Platform)?;
-        let now = clock::now();
-        let row = organisation::Model { id: Uuid::now_v7(), slug, name, created_at: now };
-        let stored = platform_key::Model {
-            id: Uuid::now_v7(),
-            organisation_id: row.id,
-            hash: key.hash().0.to_vec(),
-            prefix: key.prefix(),
-            last_four: key.last_four(),
-            name: "first key".to_owned(),
-            tier: Tier::FullAccess,
-            is_active: true,
-            expires_at: None,
-            created_at: now,
-        };
-        let subject = Subject {
-            organisation_id: Some(row.id),
-            resource: "organization",
-            id: row.id,
-            name: &row.slug,
-        };
-        let entry = author.entry(Action::Create, subject, &[]);
-        self.store().create_organisation(row.clone(), stored.clone(), entry).await?;
-        self.put_manager(stored, row.clone()).await?;
-        Ok((row, key))
-    }
-
     /// Makes a workflow.
     ///
     /// # Errors
@@ -163,8 +132,7 @@ impl Engine {
     ) -> Result<(deployment::Model, Key), StoreError> {
         let public_id = ids::public_id().map_err(|error| StoreError::Fault(error.to_string()))?;
         let row = deployment_row(organisation_id, Uuid::now_v7(), public_id, draft)?;
-        let key = new_key(KeyKind::Deployment)?;
-        let stored = key_row(&key, row.id, "first key".into(), None);
+        let (stored, key) = keys::new_key(row.id, keys::KeyDraft::named("first key"))?;
         let entry = author.entry(Action::Create, of_deployment(&row), &[]);
         self.store().create_deployment(row.clone(), stored, entry).await?;
         self.refresh(row.id).await?;
@@ -211,41 +179,6 @@ impl Engine {
         self.store().delete_deployment(organisation_id, id, entry).await?;
         self.refresh(id).await
     }
-
-    /// Makes a key of a deployment.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn create_key(
-        &self,
-        author: &Author,
-        deployment: &deployment::Model,
-        description: String,
-        expires_at: Option<DateTime<Utc>>,
-    ) -> Result<(api_key::Model, Key), StoreError> {
-        let key = new_key(KeyKind::Deployment)?;
-        let row = key_row(&key, deployment.id, description, expires_at);
-        let entry = author.entry(Action::Create, of_key(deployment, &row), &[]);
-        self.store().create_api_key(row.clone(), entry).await?;
-        self.refresh(deployment.id).await?;
-        Ok((row, key))
-    }
-
-    /// Revokes a key of a deployment. Revoking again changes nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`].
-    pub async fn revoke_key(
-        &self,
-        author: &Author,
-        deployment: &deployment::Model,
-        id: Uuid,
-    ) -> Result<(), StoreError> {
-        let row = self.store().api_key(deployment.id, id).await?;
-        let entry = author.entry(Action::Revoke, of_key(deployment, &row), &[]);
-        self.store().revoke_api_key(deployment.id, id, entry).await?;
-        self.refresh(deployment.id).await
-    }
 }
 
 fn of_workflow(row: &workflow::Model) -> Subject<'_> {
@@ -266,22 +199,17 @@ fn of_deployment(row: &deployment::Model) -> Subject<'_> {
     }
 }
 
-fn of_key<'a>(deployment: &deployment::Model, row: &'a api_key::Model) -> Subject<'a> {
-    Subject {
-        organisation_id: Some(deployment.organisation_id),
-        resource: "key",
-        id: row.id,
-        name: &row.prefix,
-    }
-}
-
 fn changed_in_workflow(old: &workflow::Model, new: &workflow::Model) -> Vec<&'static str> {
-    let fields = [
+    changed(&[
         ("name", old.name != new.name),
         ("description", old.description != new.description),
         ("steps", old.steps != new.steps),
-    ];
-    fields.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
+    ])
+}
+
+/// Names of the fields that changed.
+fn changed(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
+    fields.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect()
 }
 
 fn changed_in_deployment(old: &deployment::Model, new: &deployment::Model) -> Vec<String> {
@@ -355,29 +283,6 @@ fn deployment_row(
         created_at: now,
         updated_at: now,
     })
-}
-
-fn key_row(
-    key: &Key,
-    deployment_id: Uuid,
-    description: String,
-    expires_at: Option<DateTime<Utc>>,
-) -> api_key::Model {
-    api_key::Model {
-        id: Uuid::now_v7(),
-        deployment_id,
-        hash: key.hash().0.to_vec(),
-        prefix: key.prefix(),
-        last_four: key.last_four(),
-        description,
-        is_active: true,
-        expires_at,
-        created_at: clock::now(),
-    }
-}
-
-fn new_key(kind: KeyKind) -> Result<Key, StoreError> {
-    Key::generate(kind).map_err(|error| StoreError::Fault(error.to_string()))
 }
 
 fn json_text<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

@@ -9,6 +9,7 @@ pub mod context;
 pub mod deployment;
 pub mod directory;
 mod execution;
+mod feed;
 pub mod lifecycle;
 pub mod limiter;
 pub mod live;
@@ -20,6 +21,7 @@ mod result;
 mod run;
 pub mod settings;
 pub mod submission;
+pub mod uses;
 mod walk;
 
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
 use chrono::Utc;
-use millrace_entities::{execution as row, organisation, platform_key};
+use millrace_entities::execution as row;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -45,7 +47,7 @@ use directory::{Caller, Directory, Entry, Manager};
 use lifecycle::Status;
 use limiter::RateState;
 use live::Progress;
-use registry::{KeyRegistry, Load, PutManager, Refresh, Revive};
+use registry::{KeyRegistry, Load, Refresh, RefreshManagers, Revive};
 use submission::Request;
 
 /// Between looks at an execution that another node runs.
@@ -101,8 +103,12 @@ impl Engine {
         let actor = KeyRegistry::new(Arc::clone(&context));
         let handle = context.arbiter().ok_or_else(|| StoreError::Fault("no arbiter".into()))?;
         let registry = KeyRegistry::start_in_arbiter(handle, move |_| actor);
+        // Before the load: what changes during it is read again.
+        let seen = context.store.last_change().await?;
         registry.send(Load).await.map_err(|_| registry_away())??;
+        context.work.spawn(feed::run(Arc::clone(&context), registry.clone(), seen));
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
+        context.work.spawn(uses::run(Arc::clone(&context)));
         Ok(Self { context, registry, arbiters })
     }
 
@@ -335,16 +341,14 @@ impl Engine {
         self.registry.send(Refresh(deployment_id)).await.map_err(|_| registry_away())?
     }
 
-    /// Brings a new or changed platform key into force.
+    /// Brings new, changed or revoked platform keys of an organisation into
+    /// force.
     ///
     /// # Errors
-    /// If the registry is away.
-    pub async fn put_manager(
-        &self,
-        key: platform_key::Model,
-        organisation: organisation::Model,
-    ) -> Result<(), StoreError> {
-        self.registry.send(PutManager(key, organisation)).await.map_err(|_| registry_away())
+    /// The store's; then the old state holds on.
+    pub async fn refresh_managers(&self, organisation_id: Uuid) -> Result<(), StoreError> {
+        let refreshed = self.registry.send(RefreshManagers(organisation_id)).await;
+        refreshed.map_err(|_| registry_away())?
     }
 
     /// Refuses new work and waits until what runs has ended, for at most the
@@ -367,6 +371,7 @@ impl Engine {
     pub async fn stop(&self) {
         self.context.start_draining();
         self.context.hand_back.cancel();
+        uses::keep(&self.context).await;
         match self.context.store.hand_back(self.context.node).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "unfinished executions handed back"),

@@ -4,7 +4,7 @@
 //! Its messages are handled one after the other, each to its end: what an
 //! older read of the store says can never overwrite a newer one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,6 @@ use actix::fut::{self, ActorFutureExt};
 use actix::prelude::{
     Actor, AsyncContext, AtomicResponse, Context as ActorContext, Handler, Message, WrapFuture,
 };
-use millrace_entities::{organisation, platform_key};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -39,7 +38,7 @@ const CALM: Duration = Duration::from_secs(60);
 
 type Outcome = Result<(), StoreError>;
 
-/// Reads every deployment and platform key from the store.
+/// Makes the directory what the store says: every deployment and platform key.
 #[derive(Message)]
 #[rtype(result = "Outcome")]
 pub struct Load;
@@ -55,10 +54,11 @@ pub struct Refresh(pub Uuid);
 #[rtype(result = "Outcome")]
 pub struct Revive(pub Uuid);
 
-/// Takes a platform key into the directory, or out of it.
+/// Reads the platform keys of an organisation anew from the store after a
+/// change. When the answer is there, the change holds for the next request.
 #[derive(Message)]
-#[rtype(result = "()")]
-pub struct PutManager(pub platform_key::Model, pub organisation::Model);
+#[rtype(result = "Outcome")]
+pub struct RefreshManagers(pub Uuid);
 
 struct Deaths {
     count: u32,
@@ -116,13 +116,8 @@ impl Handler<Load> for KeyRegistry {
     fn handle(&mut self, _: Load, _: &mut Self::Context) -> Self::Result {
         let context = Arc::clone(&self.context);
         let load = async move {
-            for (key, organisation) in context.store.platform_keys().await? {
-                context.directory.put_manager(&key, &organisation);
-            }
-            for deployed in context.store.deployed(None).await? {
-                enter(&context, &deployed).await?;
-            }
-            Ok(())
+            load_managers(&context).await?;
+            load_deployments(&context).await
         };
         AtomicResponse::new(Box::pin(load.into_actor(self)))
     }
@@ -172,12 +167,46 @@ impl Handler<Revive> for KeyRegistry {
     }
 }
 
-impl Handler<PutManager> for KeyRegistry {
-    type Result = ();
+impl Handler<RefreshManagers> for KeyRegistry {
+    type Result = AtomicResponse<Self, Outcome>;
 
-    fn handle(&mut self, message: PutManager, _: &mut Self::Context) {
-        self.context.directory.put_manager(&message.0, &message.1);
+    fn handle(&mut self, message: RefreshManagers, _: &mut Self::Context) -> Self::Result {
+        let context = Arc::clone(&self.context);
+        let refresh = async move {
+            let found = context.store.managers(Some(message.0)).await?;
+            context.directory.put_managers(message.0, &found);
+            Ok(())
+        };
+        AtomicResponse::new(Box::pin(refresh.into_actor(self)))
     }
+}
+
+async fn load_managers(context: &Context) -> Outcome {
+    let mut found: HashMap<Uuid, Vec<_>> = HashMap::new();
+    for (key, organisation) in context.store.managers(None).await? {
+        found.entry(organisation.id).or_default().push((key, organisation));
+    }
+    for gone in context.directory.organisations() {
+        found.entry(gone).or_default();
+    }
+    for (organisation_id, keys) in found {
+        context.directory.put_managers(organisation_id, &keys);
+    }
+    Ok(())
+}
+
+async fn load_deployments(context: &Arc<Context>) -> Outcome {
+    let found = context.store.deployed(None).await?;
+    let mut known: HashSet<Uuid> =
+        context.directory.entries().iter().map(|entry| entry.id).collect();
+    for deployed in found {
+        known.remove(&deployed.deployment.id);
+        enter(context, &deployed).await?;
+    }
+    for gone in known {
+        retire(context, gone).await;
+    }
+    Ok(())
 }
 
 /// Takes a deployment into the directory. A known one keeps its actor, its

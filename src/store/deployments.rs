@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use millrace_entities::enums::WorkflowKind;
 use millrace_entities::{
-    api_key, audit_entry, deployment, deployment_revision, organisation, workflow,
+    api_key, audit_entry, deployment, deployment_revision, key_use, organisation, workflow,
 };
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, ModelTrait,
-    QueryFilter, QueryOrder, Select,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
 
@@ -177,6 +177,10 @@ impl Store {
                 let found = of(organisation_id).filter(deployment::Column::Id.eq(id));
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
                 let keys = api_key::Column::DeploymentId.eq(id);
+                let ids = api_key::Entity::find().select_only().column(api_key::Column::Id);
+                let ids = ids.filter(keys.clone()).into_query();
+                let uses = key_use::Column::KeyId.in_subquery(ids);
+                key_use::Entity::delete_many().filter(uses).exec(tx).await?;
                 api_key::Entity::delete_many().filter(keys).exec(tx).await?;
                 row.delete(tx).await?;
                 audit::record(tx, entry).await

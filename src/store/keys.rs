@@ -1,59 +1,43 @@
-//! Keys: of organisations (platform keys) and of deployments.
+//! Keys of deployments, in the scope of their deployment.
 
-use millrace_entities::{api_key, audit_entry, organisation, platform_key};
+use millrace_entities::{api_key, audit_entry};
+use sea_orm::sea_query::LockType;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, Select,
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect, Select,
 };
 use uuid::Uuid;
 
 use super::page::{Page, Paged};
 use super::{Store, StoreError, audit};
+use crate::clock;
 
 /// Every query of a deployment's keys starts here, in scope.
 fn of(deployment_id: Uuid) -> Select<api_key::Entity> {
     api_key::Entity::find().filter(api_key::Column::DeploymentId.eq(deployment_id))
 }
 
+/// The key as it stands, locked until the transaction ends. SQLite has no row
+/// locks and drops this; its one writer needs none.
+async fn locked(
+    tx: &DatabaseTransaction,
+    deployment_id: Uuid,
+    id: Uuid,
+) -> Result<api_key::Model, StoreError> {
+    let found = of(deployment_id).filter(api_key::Column::Id.eq(id));
+    found.lock(LockType::NoKeyUpdate).one(tx).await?.ok_or(StoreError::NotFound)
+}
+
+/// Replaces a key by its next revision, if it still has the one before.
+async fn replace(tx: &DatabaseTransaction, row: api_key::Model) -> Result<(), StoreError> {
+    if locked(tx, row.deployment_id, row.id).await?.revision + 1 != row.revision {
+        return Err(StoreError::Stale);
+    }
+    row.into_active_model().reset_all().update(tx).await?;
+    Ok(())
+}
+
 impl Store {
-    /// All platform keys, each with its organisation.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn platform_keys(
-        &self,
-    ) -> Result<Vec<(platform_key::Model, organisation::Model)>, StoreError> {
-        self.read(|db| async move {
-            let keys = platform_key::Entity::find().all(&db).await?;
-            let organisations = organisation::Entity::find().all(&db).await?;
-            let owner = |id: Uuid| organisations.iter().find(|row| row.id == id).cloned();
-            let owned = keys.into_iter().filter_map(|key| {
-                let organisation = owner(key.organisation_id)?;
-                Some((key, organisation))
-            });
-            Ok(owned.collect())
-        })
-        .await
-    }
-
-    /// Makes a platform key.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn create_platform_key(
-        &self,
-        key: platform_key::Model,
-        entry: audit_entry::Model,
-    ) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                key.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
-            })
-        })
-        .await
-    }
-
     /// Makes a key of a deployment.
     ///
     /// # Errors
@@ -104,7 +88,48 @@ impl Store {
         .await
     }
 
-    /// Revokes a key for good. Revoking again changes nothing.
+    /// Replaces a key by its next revision.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or [`StoreError::Stale`] if it is not at the
+    /// revision before.
+    pub async fn replace_api_key(
+        &self,
+        row: api_key::Model,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                replace(tx, row).await?;
+                audit::record(tx, entry).await
+            })
+        })
+        .await
+    }
+
+    /// Makes a key that takes another's place, which is replaced by its next
+    /// revision.
+    ///
+    /// # Errors
+    /// Those of [`Self::replace_api_key`].
+    pub async fn rotate_api_key(
+        &self,
+        old: api_key::Model,
+        new: api_key::Model,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                replace(tx, old).await?;
+                new.into_active_model().insert(tx).await?;
+                audit::record(tx, entry).await
+            })
+        })
+        .await
+    }
+
+    /// Revokes a key for good. Revoking again changes nothing and leaves no
+    /// entry.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -116,10 +141,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
-                let found = of(deployment_id).filter(api_key::Column::Id.eq(id)).one(tx).await?;
-                let mut key = found.ok_or(StoreError::NotFound)?.into_active_model();
-                key.is_active = Set(false);
-                key.update(tx).await?;
+                let mut key = locked(tx, deployment_id, id).await?;
+                if key.revoked_at.is_some() {
+                    return Ok(());
+                }
+                key.is_active = false;
+                key.revoked_at = Some(clock::now());
+                key.revision += 1;
+                key.into_active_model().reset_all().update(tx).await?;
                 audit::record(tx, entry).await
             })
         })

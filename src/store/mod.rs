@@ -3,7 +3,8 @@
 //! Every query lives here, by aggregate. Nothing else in the server touches a
 //! connection.
 
-mod audit;
+pub mod audit;
+pub mod changes;
 pub mod committer;
 pub mod deployments;
 pub mod executions;
@@ -11,9 +12,11 @@ pub mod keys;
 pub mod nodes;
 pub mod organisations;
 pub mod page;
+pub mod platform_keys;
 mod pools;
 pub mod settings;
 pub mod summaries;
+pub mod uses;
 pub mod workflows;
 
 use std::fs::File;
@@ -43,6 +46,9 @@ pub enum StoreError {
     /// Something still refers to the row.
     #[error("still referenced")]
     Referenced,
+    /// Nobody could manage the organisation any more.
+    #[error("the last platform key")]
+    LastKey,
     /// The row changed since it was read.
     #[error("changed in between")]
     Stale,

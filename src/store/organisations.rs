@@ -1,9 +1,12 @@
 //! Organisations.
 
-use millrace_entities::{audit_entry, organisation, platform_key};
+use millrace_entities::{audit_entry, key_use, organisation, platform_key};
+use sea_orm::sea_query::LockType;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait,
 };
+use uuid::Uuid;
 
 use super::page::{Page, Paged};
 use super::{Store, StoreError, audit};
@@ -56,6 +59,57 @@ impl Store {
         self.read(move |db| async move {
             let found = organisation::Entity::find().order_by_asc(organisation::Column::Slug);
             page.of(found, &db).await
+        })
+        .await
+    }
+
+    /// Replaces an organisation by its next revision.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or [`StoreError::Stale`] if it is not at the
+    /// revision before.
+    pub async fn replace_organisation(
+        &self,
+        row: organisation::Model,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let found = organisation::Entity::find_by_id(row.id).lock(LockType::NoKeyUpdate);
+                let current = found.one(tx).await?.ok_or(StoreError::NotFound)?;
+                if current.revision + 1 != row.revision {
+                    return Err(StoreError::Stale);
+                }
+                row.into_active_model().reset_all().update(tx).await?;
+                audit::record(tx, entry).await
+            })
+        })
+        .await
+    }
+
+    /// Deletes an organisation that has nothing but platform keys, and them.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Referenced`].
+    pub async fn delete_organisation(
+        &self,
+        id: Uuid,
+        entry: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let found = organisation::Entity::find_by_id(id).one(tx).await?;
+                let row = found.ok_or(StoreError::NotFound)?;
+                let keys = platform_key::Column::OrganisationId.eq(id);
+                let ids =
+                    platform_key::Entity::find().select_only().column(platform_key::Column::Id);
+                let ids = ids.filter(keys.clone()).into_query();
+                let uses = key_use::Column::KeyId.in_subquery(ids);
+                key_use::Entity::delete_many().filter(uses).exec(tx).await?;
+                platform_key::Entity::delete_many().filter(keys).exec(tx).await?;
+                row.delete(tx).await?;
+                audit::record(tx, entry).await
+            })
         })
         .await
     }

@@ -126,10 +126,11 @@ pub(super) fn is_outage(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         // Postgres, appendix A: 08 connection exception, 53 insufficient
         // resources, 57 operator intervention (shutdown, timeouts), 58 system
-        // error, 25P03 idle in transaction. SQLite: 5 busy, 10 I/O, 13 full.
+        // error, 25P03 idle in transaction, 40P01 deadlock. SQLite: 5 busy,
+        // 10 I/O, 13 full.
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
             ["08", "53", "57", "58"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                || ["25P03", "5", "10", "13"].contains(&code.as_ref())
+                || ["25P03", "40P01", "5", "10", "13"].contains(&code.as_ref())
         }),
         _ => false,
     }

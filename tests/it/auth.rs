@@ -42,7 +42,11 @@ fn management_routes(
             vec![Method::GET, Method::PUT, Method::PATCH, Method::DELETE],
         ),
         (format!("api-deployment/{deployment}/key/"), vec![Method::GET, Method::POST]),
-        (format!("api-deployment/{deployment}/key/{key}/"), vec![Method::GET, Method::DELETE]),
+        (
+            format!("api-deployment/{deployment}/key/{key}/"),
+            vec![Method::GET, Method::PUT, Method::PATCH, Method::DELETE],
+        ),
+        (format!("api-deployment/{deployment}/key/{key}/rotate/"), vec![Method::POST]),
     ] {
         routes.extend(methods.into_iter().map(|method| (method, format!("{base}/{path}"))));
     }
@@ -62,7 +66,8 @@ async fn call(
     }
     if [Method::POST, Method::PUT, Method::PATCH].contains(method) {
         let body = match path {
-            path if path.ends_with("/key/") => json!({"description": "x"}),
+            path if path.contains("/key/") && path.ends_with("/rotate/") => json!({}),
+            path if path.contains("/key/") => json!({"description": "x"}),
             path if path.contains("/workflow/") && *method == Method::PATCH => json!({}),
             path if path.contains("/workflow/") => {
                 json!({"name": "n", "type": "TASK", "steps": echo()})
@@ -285,7 +290,7 @@ async fn a_platform_key_may_do_what_its_tier_allows_and_no_more() {
     for (tier, bearer) in [(Tier::Read, reader), (Tier::ReadWrite, writer)] {
         let bearer = format!("Bearer {bearer}");
         for (method, path) in management_routes("acme", &workflow, &target.id, &key) {
-            let manages_keys = path.ends_with("/key/") && method == Method::POST;
+            let manages_keys = path.contains("/key/") && method != Method::GET;
             let needed = match method {
                 Method::GET => Tier::Read,
                 Method::DELETE => Tier::FullAccess,

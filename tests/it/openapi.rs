@@ -8,7 +8,7 @@ use crate::support::{Database, Server, json_of};
 use crate::wire::{header, names};
 
 /// The routes of the server, with the security each wants.
-const ROUTES: [(&str, &str, &str); 29] = [
+const ROUTES: &[(&str, &str, &str)] = &[
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
     ("post", "/deployment/api/{org_id}/{api_name}/", "deployment_key"),
@@ -21,6 +21,10 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("get", "/api/v1/admin/organization/", "operator_token"),
     ("get", "/api/v1/unstract/whoami/", "platform_key"),
     ("get", "/api/v1/unstract/{org_id}/api/deployment/", "platform_key"),
+    ("get", "/api/v1/admin/organization/{org_id}/", "operator_token"),
+    ("patch", "/api/v1/admin/organization/{org_id}/", "operator_token"),
+    ("delete", "/api/v1/admin/organization/{org_id}/", "operator_token"),
+    ("post", "/api/v1/admin/organization/{org_id}/platform-key/", "operator_token"),
     ("post", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/{id}/", "platform_key"),
@@ -37,7 +41,18 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("post", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
+    ("put", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
+    ("patch", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
     ("delete", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/rotate/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/platform-key/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/platform-key/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/platform-key/{id}/", "platform_key"),
+    ("put", "/unstract/{org_id}/api/v2/platform-key/{id}/", "platform_key"),
+    ("patch", "/unstract/{org_id}/api/v2/platform-key/{id}/", "platform_key"),
+    ("delete", "/unstract/{org_id}/api/v2/platform-key/{id}/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/platform-key/{id}/rotate/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/audit/", "platform_key"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,11 +146,11 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     in_path.sort();
     assert_eq!(in_path, in_template, "{method} {path}");
     let lists = method == "get"
-        && ["workflow/", "api-deployment/", "key/", "organization/"]
+        && ["workflow/", "api-deployment/", "key/", "organization/", "audit/"]
             .iter()
             .any(|end| path.ends_with(end));
     if lists {
-        assert_eq!(of("query"), ["page", "page_size"], "{path}");
+        assert!(of("query").ends_with(&["page".to_owned(), "page_size".to_owned()]), "{path}");
     }
     let responses = operation["responses"].as_object().unwrap();
     assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}");

@@ -2,10 +2,10 @@
 //! executions that last as long as the test wants.
 
 use millrace::engine::Engine;
-use millrace::engine::audit::{Action, Author, Subject};
-use millrace::ids::{Key, KeyKind};
+use millrace::engine::audit::Author;
+use millrace::engine::manage::platform_keys::PlatformKeyDraft;
+use millrace::ids::Key;
 use millrace_entities::enums::Tier;
-use millrace_entities::platform_key;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -121,25 +121,11 @@ pub fn parsed(answer: &str) -> (u16, Value) {
 
 /// Another platform key of the organisation that `of` belongs to.
 pub async fn platform_key(engine: &Engine, of: &str, tier: Tier) -> String {
-    let owner = engine.manager(&Key::parse(of).unwrap()).unwrap();
-    let rows = engine.store().platform_keys().await.unwrap();
-    let (known, organisation) =
-        rows.into_iter().find(|(row, _)| row.organisation_id == owner.organisation_id).unwrap();
-    let key = Key::generate(KeyKind::Platform).unwrap();
-    let row = platform_key::Model {
-        id: uuid::Uuid::now_v7(),
-        hash: key.hash().0.to_vec(),
-        prefix: key.prefix(),
-        last_four: key.last_four(),
-        tier,
-        ..known
-    };
-    let subject =
-        Subject { organisation_id: None, resource: "platform-key", id: row.id, name: &row.name };
-    let entry = Author::server().entry(Action::Create, subject, &[]);
-    engine.store().create_platform_key(row.clone(), entry).await.unwrap();
-    engine.put_manager(row, organisation).await.unwrap();
-    key.reveal().to_owned()
+    let owner = engine.manager(&Key::parse(of).unwrap()).unwrap().organisation_id;
+    let draft =
+        PlatformKeyDraft { name: "another".into(), tier, expires_at: None, is_active: true };
+    let made = engine.create_platform_key(&Author::server(), owner, draft).await.unwrap();
+    made.1.reveal().to_owned()
 }
 
 /// Asks for an execution to be stopped.
