@@ -91,8 +91,14 @@ impl App {
             connections: config.connections(),
             sql: crate::sql_pools::SqlPools::default(),
         });
-        let engine =
-            Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
+        let engine = Engine::start(
+            config.engine.clone(),
+            config.upkeep(),
+            store,
+            committer,
+            services,
+            work.handle().clone(),
+        );
         let engine = Arc::new(engine.await?);
         let state = State { engine: Arc::clone(&engine), config: config.server.clone(), operator };
         let (http, serving, address) = listen(state)?;

@@ -16,3 +16,4 @@ pub mod sql_pools;
 pub mod steps;
 pub mod store;
 pub mod telemetry;
+pub mod usage;

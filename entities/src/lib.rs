@@ -12,4 +12,6 @@ pub mod organisation;
 pub mod platform_key;
 pub mod setting;
 pub mod step_run;
+pub mod usage_counter;
+pub mod usage_flush;
 pub mod workflow;

@@ -7,7 +7,7 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use apistos::paths::{Parameter, ParameterDefinition, ParameterIn};
 use apistos::reference_or::ReferenceOr;
 use apistos::security::{Http, SecurityScheme, SecurityType};
@@ -17,9 +17,11 @@ use schemars::schema::SchemaObject;
 use secrecy::SecretString;
 
 use super::State;
+use super::envelope::Counted;
 use crate::engine::directory::{self, Manager};
 use crate::error::{ApiError, Code};
 use crate::ids::{Key, KeyKind};
+use crate::usage::Subject;
 
 fn unauthorized() -> ApiError {
     ApiError::new(Code::Unauthorized)
@@ -55,10 +57,10 @@ impl Caller {
         let (key, caller) = caller(request)?;
         let named = part(request, "api_key");
         if named == caller.entry.public_id {
-            return Ok(Self(caller));
+            return Ok(Self(known(request, caller)));
         }
         match Key::parse(named) {
-            Some(in_path) if in_path.hash() == key.hash() => Ok(Self(caller)),
+            Some(in_path) if in_path.hash() == key.hash() => Ok(Self(known(request, caller))),
             Some(_) => Err(unauthorized()),
             None => Err(ApiError::new(Code::NotFound)),
         }
@@ -74,8 +76,16 @@ impl UnstractCaller {
         let (_, caller) = caller(request)?;
         let right = part(request, "org_id") == caller.entry.org_id
             && part(request, "api_name") == caller.entry.api_name.load().as_str();
-        if right { Ok(Self(caller)) } else { Err(ApiError::new(Code::NotFound)) }
+        if right { Ok(Self(known(request, caller))) } else { Err(ApiError::new(Code::NotFound)) }
     }
+}
+
+/// Tells the envelope whose request this is: it counts its answer.
+fn known(request: &HttpRequest, caller: directory::Caller) -> directory::Caller {
+    if let Some(counted) = request.extensions().get::<Counted>() {
+        counted.set(Some(Subject::new(caller.entry.id, Some(caller.key_id))));
+    }
+    caller
 }
 
 /// The bearer of a platform key, in its own organisation, whose tier allows

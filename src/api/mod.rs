@@ -15,6 +15,7 @@ mod page;
 mod query;
 pub mod slashes;
 mod unstract;
+mod usage;
 mod workflows;
 
 use std::future::{Ready, ready};
@@ -111,6 +112,7 @@ fn management() -> Scope {
                 .route(patch().to(deployments::patch))
                 .route(delete().to(deployments::delete)),
         )
+        .service(resource("/api-deployment/{id}/usage/").route(get().to(usage::usage)))
         .service(
             resource("/api-deployment/{id}/key/")
                 .route(post().to(keys::create))

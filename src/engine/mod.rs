@@ -19,6 +19,7 @@ mod result;
 mod run;
 pub mod settings;
 pub mod submission;
+mod usage;
 mod walk;
 
 use std::sync::Arc;
@@ -33,11 +34,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, UpkeepConfig};
 use crate::ids::Key;
 use crate::steps::{DocumentRef, Services};
 use crate::store::committer::{CommitError, Committer, ExecutionRow, Write};
 use crate::store::{Store, StoreError};
+use crate::usage::{Subject, Usage};
 use context::Context;
 use deployment::{Admission, Admit, AskRate, Begin, Cancel, Refund, Refusal};
 use directory::{Caller, Directory, Entry, Manager};
@@ -46,12 +48,16 @@ use limiter::RateState;
 use live::Progress;
 use registry::{KeyRegistry, Load, PutManager, Refresh, Revive};
 use submission::Request;
+use usage::Flusher;
 
 /// Between looks at an execution that another node runs.
 const ELSEWHERE: Duration = Duration::from_millis(250);
 
 /// Between looks at how many executions still run while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Longest wait at the stop for ends whose commit is under way.
+const LAST_COMMITS: Duration = Duration::from_secs(5);
 
 /// Why a cancel changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +74,7 @@ pub enum CancelError {
 pub struct Engine {
     context: Arc<Context>,
     registry: Addr<KeyRegistry>,
+    flusher: Flusher,
     arbiters: Vec<Arbiter>,
 }
 
@@ -80,6 +87,7 @@ impl Engine {
     /// The store's.
     pub async fn start(
         config: EngineConfig,
+        upkeep: UpkeepConfig,
         store: Store,
         committer: Committer,
         services: Arc<Services>,
@@ -88,6 +96,7 @@ impl Engine {
         let arbiters: Vec<Arbiter> = (0..config.arbiters).map(|_| Arbiter::new()).collect();
         let context = Arc::new(Context::new(
             config,
+            upkeep,
             Uuid::now_v7(),
             store,
             committer,
@@ -102,7 +111,14 @@ impl Engine {
         let registry = KeyRegistry::start_in_arbiter(handle, move |_| actor);
         registry.send(Load).await.map_err(|_| registry_away())??;
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
-        Ok(Self { context, registry, arbiters })
+        let flusher = Flusher::start(
+            Arc::clone(&context.usage),
+            context.store.clone(),
+            context.node,
+            Duration::from_secs(context.upkeep.usage.flush_seconds),
+            &context.work,
+        );
+        Ok(Self { context, registry, flusher, arbiters })
     }
 
     /// What the engine's actors share.
@@ -113,6 +129,19 @@ impl Engine {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.context.store
+    }
+
+    /// What callers use is counted here.
+    pub fn usage(&self) -> &Usage {
+        &self.context.usage
+    }
+
+    /// Takes everything that was counted before to the store.
+    ///
+    /// # Errors
+    /// The store's; the counts stay, to be tried again.
+    pub async fn flush_usage(&self) -> Result<(), StoreError> {
+        self.flusher.flush().await
     }
 
     /// Whose deployment key this is; no mailbox, no database.
@@ -174,6 +203,7 @@ impl Engine {
         documents: &[DocumentRef],
     ) -> Result<row::Model, CommitError> {
         let row = self.new_row(caller, &admission, request, documents)?;
+        let (count, bytes) = (documents.len(), documents.iter().map(|one| one.size).sum());
         let engine = Arc::clone(self);
         let entry = Arc::clone(&caller.entry);
         // A task of its own: a caller that goes away between the commit and
@@ -183,6 +213,8 @@ impl Engine {
                 engine.context.committer.commit(Write::Accept(Box::new(row.clone()))).await;
             match committed {
                 Ok(()) => {
+                    let subject = Subject::new(row.deployment_id, row.key_id);
+                    engine.context.usage.accepted(subject, count, bytes);
                     engine.begin(&entry, row.clone(), admission).await;
                     Ok(row)
                 }
@@ -367,6 +399,13 @@ impl Engine {
             Err(error) => {
                 tracing::warn!(%error, "not handed back; taken over when the lease is over");
             }
+        }
+        self.context.lives.close();
+        if tokio::time::timeout(LAST_COMMITS, self.context.lives.wait()).await.is_err() {
+            tracing::warn!("executions still write their end; their usage is not counted");
+        }
+        if let Err(error) = self.flush_usage().await {
+            tracing::error!(%error, "usage since the last flush is lost");
         }
         for arbiter in &self.arbiters {
             arbiter.stop();

@@ -12,6 +12,7 @@ pub mod organisations;
 pub mod page;
 mod pools;
 pub mod settings;
+pub mod usage;
 pub mod workflows;
 
 use std::fs::File;

@@ -32,4 +32,5 @@ mod store;
 mod streaming;
 mod supervision;
 mod support;
+mod usage;
 mod wire;

@@ -8,7 +8,7 @@ use crate::support::{Database, Server, json_of};
 use crate::wire::{header, names};
 
 /// The routes of the server, with the security each wants.
-const ROUTES: [(&str, &str, &str); 27] = [
+const ROUTES: [(&str, &str, &str); 28] = [
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
     ("post", "/deployment/api/{org_id}/{api_name}/", "deployment_key"),
@@ -32,6 +32,7 @@ const ROUTES: [(&str, &str, &str); 27] = [
     ("put", "/unstract/{org_id}/api/v2/api-deployment/{id}/", "platform_key"),
     ("patch", "/unstract/{org_id}/api/v2/api-deployment/{id}/", "platform_key"),
     ("delete", "/unstract/{org_id}/api/v2/api-deployment/{id}/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/usage/", "platform_key"),
     ("post", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
