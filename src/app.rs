@@ -86,7 +86,8 @@ impl App {
             config.database.commit_queue,
         );
         let services = Arc::new(Services {
-            documents: DocumentStore::in_folder(&config.documents.folder)?,
+            documents: DocumentStore::in_folder(&config.documents.folder)?
+                .swept_after(Duration::from_secs(config.retention.grace_seconds)),
             sandbox: Sandbox::new(config.sandbox.clone()),
             connections: config.connections(),
             sql: crate::sql_pools::SqlPools::default(),

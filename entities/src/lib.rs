@@ -5,6 +5,7 @@
 pub mod api_key;
 pub mod deployment;
 pub mod deployment_revision;
+pub mod document_ref;
 pub mod enums;
 pub mod execution;
 pub mod node;

@@ -2,6 +2,7 @@
 
 pub mod hash;
 pub mod store;
+pub mod sweep;
 pub mod text;
 
 pub use hash::Hash;

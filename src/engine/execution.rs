@@ -233,7 +233,9 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
                 tracing::warn!(execution_id = %claim.execution_id, %error, "the end cannot be written yet");
                 in_doubt = true;
                 tokio::select! {
-                    () = tokio::time::sleep(STORE_AWAY) => {}
+                    () = tokio::time::sleep(STORE_AWAY) => {
+                        run::refresh(context, ending.result_hash.as_deref()).await;
+                    }
                     () = context.hand_back.cancelled() => return None,
                 }
             }

@@ -19,6 +19,7 @@ mod result;
 mod run;
 pub mod settings;
 pub mod submission;
+pub mod sweeper;
 mod usage;
 mod walk;
 
@@ -35,9 +36,11 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::config::{EngineConfig, UpkeepConfig};
+use crate::documents::StoreError as DocumentError;
 use crate::ids::Key;
 use crate::steps::{DocumentRef, Services};
 use crate::store::committer::{CommitError, Committer, ExecutionRow, Write};
+use crate::store::retention::has_no_content;
 use crate::store::{Store, StoreError};
 use crate::usage::{Subject, Usage};
 use context::Context;
@@ -48,6 +51,7 @@ use limiter::RateState;
 use live::Progress;
 use registry::{KeyRegistry, Load, PutManager, Refresh, Revive};
 use submission::Request;
+use sweeper::{SweepError, Sweeper, Swept};
 use usage::Flusher;
 
 /// Between looks at an execution that another node runs.
@@ -70,11 +74,23 @@ pub enum CancelError {
     Store(#[from] StoreError),
 }
 
+/// Why there is no result to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// Its time is over.
+    #[error("expired")]
+    Expired,
+    /// The store's, or the document store's as [`StoreError::Unavailable`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// The engine of one server.
 pub struct Engine {
     context: Arc<Context>,
     registry: Addr<KeyRegistry>,
     flusher: Flusher,
+    sweeper: Arc<Sweeper>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -118,7 +134,9 @@ impl Engine {
             Duration::from_secs(context.upkeep.usage.flush_seconds),
             &context.work,
         );
-        Ok(Self { context, registry, flusher, arbiters })
+        let sweeper = Arc::new(Sweeper::default());
+        context.work.spawn(sweeper::run(Arc::clone(&context), Arc::clone(&sweeper)));
+        Ok(Self { context, registry, flusher, sweeper, arbiters })
     }
 
     /// What the engine's actors share.
@@ -142,6 +160,14 @@ impl Engine {
     /// The store's; the counts stay, to be tried again.
     pub async fn flush_usage(&self) -> Result<(), StoreError> {
         self.flusher.flush().await
+    }
+
+    /// One pass of the sweeper, beside those that it makes by itself.
+    ///
+    /// # Errors
+    /// See [`SweepError`].
+    pub async fn sweep_once(&self) -> Result<Swept, SweepError> {
+        self.sweeper.once(&self.context).await
     }
 
     /// Whose deployment key this is; no mailbox, no database.
@@ -340,14 +366,23 @@ impl Engine {
     /// has none.
     ///
     /// # Errors
-    /// The store's, or the document store's as [`StoreError::Unavailable`].
-    pub async fn result(&self, entry: &Entry, id: Uuid) -> Result<Option<String>, StoreError> {
+    /// See [`ResultError`].
+    pub async fn result(&self, entry: &Entry, id: Uuid) -> Result<Option<String>, ResultError> {
         let row = self.context.store.execution(entry.id, id).await?;
+        // The sweeper's clock may be ahead of this one, and the row be read
+        // before it and the bytes after it: whole or expired, nothing else.
+        if has_no_content(&row) || row.expires_at.is_some_and(|end| end <= clock::now()) {
+            return Err(ResultError::Expired);
+        }
         let Some(hash) = row.result_hash.as_deref().and_then(|hash| hash.parse().ok()) else {
             return Ok(row.result);
         };
-        let read = self.context.services.documents.read(hash, u64::MAX).await;
-        let bytes = read.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let bytes = match self.context.services.documents.read(hash, u64::MAX).await {
+            Err(DocumentError::Missing(_)) if row.expires_at.is_some() => {
+                return Err(ResultError::Expired);
+            }
+            read => read.map_err(|error| StoreError::Unavailable(error.to_string()))?,
+        };
         let text = String::from_utf8(bytes.into())
             .map_err(|error| StoreError::Fault(error.to_string()))?;
         Ok(Some(text))

@@ -27,6 +27,7 @@ mod manage;
 mod openapi;
 mod readme;
 mod refusals;
+mod retention;
 mod slow;
 mod store;
 mod streaming;
