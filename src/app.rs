@@ -87,13 +87,20 @@ impl App {
             config.database.commit_queue,
         );
         let services = Arc::new(Services {
-            documents: DocumentStore::in_folder(&config.documents.folder)?,
+            documents: DocumentStore::in_folder(&config.documents.folder)?
+                .swept_after(Duration::from_secs(config.retention.grace_seconds)),
             sandbox: Sandbox::new(config.sandbox.clone()),
             connections: config.connections(),
             sql: crate::sql_pools::SqlPools::default(),
         });
-        let engine =
-            Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
+        let engine = Engine::start(
+            config.engine.clone(),
+            config.upkeep(),
+            store,
+            committer,
+            services,
+            work.handle().clone(),
+        );
         let engine = Arc::new(engine.await?);
         let state = State {
             engine: Arc::clone(&engine),

@@ -14,6 +14,10 @@ use crate::sandbox::SandboxConfig;
 /// The documented default configuration is the default.
 pub const DEFAULTS: &str = include_str!("../config.toml");
 
+/// Twice the longest `request_timeout_seconds`: a document that was stored
+/// must be spared until the commit that refers to it.
+const LEAST_GRACE: u64 = 7200;
+
 /// Read where the server starts, if it is there and no file is named.
 const LOCAL: &str = "config.toml";
 
@@ -46,6 +50,8 @@ pub struct Config {
     pub documents: DocumentsConfig,
     pub sandbox: SandboxConfig,
     pub engine: EngineConfig,
+    pub usage: UsageConfig,
+    pub retention: RetentionConfig,
     pub log: LogConfig,
     #[serde(default)]
     pub connections: Vec<NamedConnection>,
@@ -111,6 +117,37 @@ pub struct EngineConfig {
     pub max_recoveries: i32,
     pub drain_grace_seconds: u64,
     pub cancel_grace_seconds: u64,
+}
+
+/// `[usage]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct UsageConfig {
+    pub flush_seconds: u64,
+    pub minute_days: u32,
+    pub hour_days: u32,
+    pub day_days: u32,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct RetentionConfig {
+    pub sweep_seconds: u64,
+    pub batch: usize,
+    pub tombstone_days: u32,
+    pub grace_seconds: u64,
+}
+
+/// What the engine needs to keep house.
+#[derive(Debug, Clone)]
+pub struct UpkeepConfig {
+    /// `[usage]`
+    pub usage: UsageConfig,
+    /// `[retention]`
+    pub retention: RetentionConfig,
 }
 
 /// `[log]`
@@ -196,6 +233,18 @@ impl Config {
             ("engine.step_threads", self.engine.step_threads >= 1, at_least_one),
             ("engine.max_executions", self.engine.max_executions >= 1, at_least_one),
             ("engine.document_concurrency", self.engine.document_concurrency >= 1, at_least_one),
+            ("usage.flush_seconds", self.usage.flush_seconds >= 1, at_least_one),
+            ("retention.sweep_seconds", self.retention.sweep_seconds >= 1, at_least_one),
+            (
+                "retention.batch",
+                (1..=5000).contains(&self.retention.batch),
+                "must be from 1 to 5000",
+            ),
+            (
+                "retention.grace_seconds",
+                self.retention.grace_seconds >= LEAST_GRACE,
+                "must be 7200 or more",
+            ),
             ("engine.lease_seconds", self.engine.lease_seconds >= 2, "must be 2 or more"),
             (
                 "database.url",
@@ -214,6 +263,11 @@ impl Config {
     /// Whether the embedded database is used.
     pub fn is_sqlite(&self) -> bool {
         self.database.url.expose_secret().starts_with("sqlite:")
+    }
+
+    /// What the engine needs to keep house.
+    pub fn upkeep(&self) -> UpkeepConfig {
+        UpkeepConfig { usage: self.usage.clone(), retention: self.retention.clone() }
     }
 
     /// The connections that steps may use.

@@ -10,6 +10,7 @@ use actix_web::{HttpResponse, ResponseError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::engine::ResultError;
 use crate::engine::limiter::RateState;
 use crate::engine::manage::ManageError;
 use crate::store::StoreError;
@@ -233,6 +234,15 @@ impl From<StoreError> for ApiError {
             tracing::error!(%error, "the store failed a request");
         }
         Self::new(code)
+    }
+}
+
+impl From<ResultError> for ApiError {
+    fn from(error: ResultError) -> Self {
+        match error {
+            ResultError::Expired => Self::new(Code::ResultExpired),
+            ResultError::Store(error) => error.into(),
+        }
     }
 }
 

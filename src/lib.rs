@@ -18,3 +18,4 @@ pub mod sql_pools;
 pub mod steps;
 pub mod store;
 pub mod telemetry;
+pub mod usage;

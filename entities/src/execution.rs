@@ -29,7 +29,8 @@ pub struct Model {
     pub recoveries: i32,
     /// Whether a caller wants it stopped.
     pub cancel_requested: bool,
-    /// What was submitted besides documents, as JSON.
+    /// What was submitted besides documents, as JSON; `{}`, and then only,
+    /// once the execution has expired and its content was removed.
     #[sea_orm(column_type = "Text")]
     pub request: String,
     /// The documents, as JSON.

@@ -8,6 +8,8 @@ mod m20261123_000001_management;
 mod m20261123_000002_executions;
 mod m20261123_000003_audit;
 mod m20261123_000004_keys;
+mod m20261123_000006_usage;
+mod m20261123_000007_retention;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_executions::Migration),
             Box::new(m20261123_000003_audit::Migration),
             Box::new(m20261123_000004_keys::Migration),
+            Box::new(m20261123_000006_usage::Migration),
+            Box::new(m20261123_000007_retention::Migration),
         ]
     }
 }

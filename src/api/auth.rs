@@ -20,11 +20,12 @@ use uuid::Uuid;
 
 use super::State;
 use super::address::client_address;
-use super::envelope::RequestId;
+use super::envelope::{Counted, RequestId};
 use crate::engine::audit::{Author, AuthorKind};
 use crate::engine::directory::{self, Entry, Manager};
 use crate::error::{ApiError, Code};
 use crate::ids::{self, Key, KeyKind};
+use crate::usage::Subject;
 
 fn unauthorized() -> ApiError {
     ApiError::new(Code::Unauthorized)
@@ -92,10 +93,10 @@ impl Caller {
         let (key, caller) = caller(request)?;
         let named = part(request, "api_key");
         if named == caller.entry.public_id {
-            return Ok(Self(caller));
+            return Ok(Self(known(request, caller)));
         }
         match Key::parse(named) {
-            Some(in_path) if in_path.hash() == key.hash() => Ok(Self(caller)),
+            Some(in_path) if in_path.hash() == key.hash() => Ok(Self(known(request, caller))),
             Some(_) => Err(unauthorized()),
             None => Err(ApiError::new(Code::NotFound)),
         }
@@ -111,8 +112,16 @@ impl UnstractCaller {
         let (_, caller) = caller(request)?;
         let right = part(request, "org_id") == caller.entry.org_id
             && part(request, "api_name") == caller.entry.api_name.load().as_str();
-        if right { Ok(Self(caller)) } else { Err(ApiError::new(Code::NotFound)) }
+        if right { Ok(Self(known(request, caller))) } else { Err(ApiError::new(Code::NotFound)) }
     }
+}
+
+/// Tells the envelope whose request this is: it counts its answer.
+fn known(request: &HttpRequest, caller: directory::Caller) -> directory::Caller {
+    if let Some(counted) = request.extensions().get::<Counted>() {
+        counted.set(Some(Subject::new(caller.entry.id, Some(caller.key_id))));
+    }
+    caller
 }
 
 /// The bearer of a platform key, whatever its tier. The key alone says which

@@ -1,8 +1,10 @@
 //! Around every request: an id, one shape of refusal, containment of panics,
-//! one log line.
+//! one log line, one count for the key that called.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -10,16 +12,23 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
+use super::State;
 use crate::error::{ApiError, Code};
+use crate::usage::Subject;
 
 /// The id of a request, among its extensions.
 pub struct RequestId(pub String);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Whose request it is, once an extractor knows. It is kept beside the
+/// request, which is gone after a panic.
+pub type Counted = Rc<Cell<Option<Subject>>>;
 
 /// The middleware. The log line names the route's pattern, never the path: a
 /// path may carry a key.
@@ -34,6 +43,9 @@ pub async fn envelope<B: MessageBody + 'static>(
     let id = request_id(&request);
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let counted = Counted::default();
+    request.extensions_mut().insert(Rc::clone(&counted));
+    let state = request.app_data::<Data<State>>().cloned();
     // The request cannot be kept for an answer: routing needs it alone.
     let called = AssertUnwindSafe(next.call(request)).catch_unwind().await;
     let answered = match called {
@@ -48,6 +60,9 @@ pub async fn envelope<B: MessageBody + 'static>(
         Ok(response) => (response.request().match_pattern(), response.status()),
         Err(refusal) => (None, refusal.code().status()),
     };
+    if let (Some(state), Some(subject)) = (state, counted.get()) {
+        state.engine.usage().request(subject, status.as_u16());
+    }
     tracing::info!(
         request_id = id,
         %method,

@@ -22,6 +22,7 @@ mod schemas;
 pub mod slashes;
 mod unstract;
 mod unstract_platform;
+mod usage;
 mod workflows;
 
 use std::future::{Ready, ready};
@@ -137,6 +138,7 @@ fn management() -> Scope {
                 .route(patch().to(deployments::patch))
                 .route(delete().to(deployments::delete)),
         )
+        .service(resource("/api-deployment/{id}/usage/").route(get().to(usage::usage)))
         .service(
             resource("/api-deployment/{id}/key/")
                 .route(post().to(keys::create))

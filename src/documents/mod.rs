@@ -5,6 +5,7 @@ mod container;
 pub mod hash;
 pub mod media_type;
 pub mod store;
+pub mod sweep;
 pub mod text;
 
 pub use hash::Hash;

@@ -2,14 +2,16 @@
 //! OpenDAL.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use opendal::layers::{RetryLayer, TimeoutLayer};
-use opendal::{ErrorKind, Operator, Writer};
+use opendal::{Operator, Writer};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::Hash;
+use super::sweep::{is_older, places_of, there};
 
 /// Why the store could not do it. The text is for logs only.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +30,8 @@ pub enum StoreError {
 /// Bytes under their blake3 hash. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct DocumentStore {
-    operator: Operator,
+    pub(super) operator: Operator,
+    fresh: Duration,
 }
 
 /// What is known of stored bytes.
@@ -46,7 +49,16 @@ impl DocumentStore {
     pub fn new(operator: Operator) -> Self {
         let operator =
             operator.layer(TimeoutLayer::new()).layer(RetryLayer::new().with_max_times(3));
-        Self { operator }
+        Self { operator, fresh: Duration::ZERO }
+    }
+
+    /// A store that is swept: bytes that nothing refers to are removed once
+    /// they are older than `grace`. For the first quarter of it they count as
+    /// fresh, so that three quarters are left for the commit of a reference.
+    #[must_use]
+    pub fn swept_after(mut self, grace: Duration) -> Self {
+        self.fresh = grace / 4;
+        self
     }
 
     /// A store in a local folder, which is made if it is missing.
@@ -75,14 +87,15 @@ impl DocumentStore {
     }
 
     /// Stores bytes that are in memory already. They appear under their hash
-    /// whole or not at all.
+    /// whole or not at all. Bytes that are there and fresh are not written
+    /// again.
     ///
     /// # Errors
     /// If the store cannot be written.
     pub async fn put(&self, bytes: Bytes) -> Result<Stored, StoreError> {
         let hash = Hash::from(blake3::hash(&bytes));
         let size = bytes.len() as u64;
-        if self.operator.exists(&path_of(hash)).await? {
+        if self.is_fresh(hash).await? {
             return Ok(Stored { hash, size });
         }
         let mut upload = self.upload().await?;
@@ -95,16 +108,22 @@ impl DocumentStore {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::TooLarge`] or the backend's.
     pub async fn read(&self, hash: Hash, limit: u64) -> Result<Bytes, StoreError> {
-        let path = path_of(hash);
-        let missing = |error: opendal::Error| match error.kind() {
-            ErrorKind::NotFound => StoreError::Missing(hash),
-            _ => StoreError::Backend(error),
-        };
-        let size = self.operator.stat(&path).await.map_err(missing)?.content_length();
-        if size > limit {
-            return Err(StoreError::TooLarge(limit));
+        for path in places_of(hash) {
+            let Some(metadata) = there(self.operator.stat(&path).await)? else { continue };
+            if metadata.content_length() > limit {
+                return Err(StoreError::TooLarge(limit));
+            }
+            if let Some(bytes) = there(self.operator.read(&path).await)? {
+                return Ok(bytes.to_bytes());
+            }
         }
-        Ok(self.operator.read(&path).await.map_err(missing)?.to_bytes())
+        Err(StoreError::Missing(hash))
+    }
+
+    /// Whether the bytes are there, and were brought lately.
+    pub(super) async fn is_fresh(&self, hash: Hash) -> Result<bool, StoreError> {
+        let metadata = there(self.operator.stat(&path_of(hash)).await)?;
+        Ok(metadata.is_some_and(|metadata| !is_older(&metadata, self.fresh)))
     }
 
     /// Reads some of the bytes of `hash`. The range lies within them.
@@ -207,7 +226,7 @@ impl Drop for Upload {
 }
 
 /// Two levels of folders keep each folder small.
-fn path_of(hash: Hash) -> String {
+pub(super) fn path_of(hash: Hash) -> String {
     let name = hash.to_string();
     let (first, rest) = name.split_at(2);
     let (second, _) = rest.split_at(2);

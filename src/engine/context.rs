@@ -6,19 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use actix::ArbiterHandle;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::admission::Gauge;
 use super::directory::Directory;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, UpkeepConfig};
 use crate::steps::Services;
 use crate::store::Store;
 use crate::store::committer::{Claim, Committer};
+use crate::usage::Usage;
 
 /// Everything an actor of the engine may reach.
 pub struct Context {
     /// `[engine]`
     pub config: EngineConfig,
+    /// `[usage]` and `[retention]`
+    pub upkeep: UpkeepConfig,
     /// This life of this process, as the store knows it.
     pub node: Uuid,
     /// Every query.
@@ -33,6 +37,10 @@ pub struct Context {
     pub directory: Arc<Directory>,
     /// Executions accepted and not ended, in the whole server.
     pub accepted: Gauge,
+    /// What callers used, on its way to the store.
+    pub usage: Arc<Usage>,
+    /// The lives of executions, until each has ended or was handed back.
+    pub lives: TaskTracker,
     /// Cancelled when running work must be handed back at once.
     pub hand_back: CancellationToken,
     draining: AtomicBool,
@@ -45,6 +53,7 @@ impl Context {
     #[expect(clippy::too_many_arguments, reason = "each part is one of the engine's own")]
     pub fn new(
         config: EngineConfig,
+        upkeep: UpkeepConfig,
         node: Uuid,
         store: Store,
         committer: Committer,
@@ -55,6 +64,7 @@ impl Context {
     ) -> Self {
         Self {
             config,
+            upkeep,
             node,
             store,
             committer,
@@ -62,6 +72,8 @@ impl Context {
             work,
             directory,
             accepted: Gauge::default(),
+            usage: Arc::default(),
+            lives: TaskTracker::new(),
             hand_back: CancellationToken::new(),
             draining: AtomicBool::new(false),
             arbiters,

@@ -21,6 +21,7 @@ use super::plan::Revision;
 use super::run::{self, Outcome};
 use crate::clock;
 use crate::store::committer::{Claim, CommitError, Ending, Write};
+use crate::usage::Subject;
 
 /// Between tries to write down the end while the store is away.
 const STORE_AWAY: Duration = Duration::from_millis(250);
@@ -83,7 +84,7 @@ impl Actor for Execution {
             self.claim,
             work,
         );
-        let task = context.work.spawn(life);
+        let task = context.lives.spawn_on(life, &context.work);
         ctx.spawn(task.into_actor(self).then(|ended, actor, _| {
             if ended.is_err() {
                 tracing::error!(execution_id = %actor.claim.execution_id, "an execution's task panicked");
@@ -118,8 +119,8 @@ async fn live_through(
     work: Work,
 ) {
     let running = {
-        let (context, live, revision) =
-            (Arc::clone(&context), Arc::clone(&live), Arc::clone(&revision));
+        let (context, entry) = (Arc::clone(&context), Arc::clone(&entry));
+        let (live, revision) = (Arc::clone(&live), Arc::clone(&revision));
         async move { run::execute(&context, &entry, revision, &live, claim, work).await }
     };
     let handed_back = context.hand_back.cancelled();
@@ -133,11 +134,18 @@ async fn live_through(
         Ok(None) => return,
         Err(_) => Outcome::failed("execution_crashed", "the execution failed unexpectedly"),
     };
-    end(&context, &revision, &live, claim, outcome).await;
+    end(&context, &entry, &revision, &live, claim, outcome).await;
 }
 
 /// Persist, then announce: waiters hear of the end only after its commit.
-async fn end(context: &Context, revision: &Revision, live: &Live, claim: Claim, outcome: Outcome) {
+async fn end(
+    context: &Context,
+    entry: &Entry,
+    revision: &Revision,
+    live: &Live,
+    claim: Claim,
+    outcome: Outcome,
+) {
     let status = live.progress.borrow().status;
     let status = match lifecycle::next(status, outcome.event) {
         Ok(status) => status,
@@ -161,8 +169,10 @@ async fn end(context: &Context, revision: &Revision, live: &Live, claim: Claim, 
         ended_at,
         expires_at,
     };
-    let Some(written) = persist(context, claim, ending).await else { return };
+    let Some(written) = persist(context, entry, claim, ending).await else { return };
     let status = written.status;
+    let time = written.started_at.map(|start| (ended_at - start).to_std().unwrap_or_default());
+    context.usage.ended(Subject::new(entry.id, live.key_id), status, time);
     live.progress.send_modify(|progress| {
         progress.status = status;
         progress.ended_at = Some(ended_at);
@@ -185,8 +195,9 @@ fn count(number: usize) -> i32 {
 /// Writes the end down, for as long as it takes, and returns what was written:
 /// a cancel that was answered before this commit wins. None if it is not ours
 /// to write, or if this life of the node is over.
-async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Ending> {
+async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending) -> Option<Ending> {
     let mut ending = Box::new(ending);
+    let mut in_doubt = false;
     loop {
         let write = Write::End(claim, ending.clone());
         let committed = match context.committer.enqueue(write).await {
@@ -197,6 +208,9 @@ async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Endi
         };
         match committed {
             Ok(()) => return Some(*ending),
+            Err(CommitError::Lost) if in_doubt && stands(context, entry, claim).await => {
+                return Some(*ending);
+            }
             Err(CommitError::Lost) => {
                 tracing::warn!(execution_id = %claim.execution_id, "another owner has this execution");
                 return None;
@@ -217,13 +231,27 @@ async fn persist(context: &Context, claim: Claim, ending: Ending) -> Option<Endi
             }
             Err(error) => {
                 tracing::warn!(execution_id = %claim.execution_id, %error, "the end cannot be written yet");
+                in_doubt = true;
                 tokio::select! {
-                    () = tokio::time::sleep(STORE_AWAY) => {}
+                    () = tokio::time::sleep(STORE_AWAY) => {
+                        run::refresh(context, ending.result_hash.as_deref()).await;
+                    }
                     () = context.hand_back.cancelled() => return None,
                 }
             }
         }
     }
+}
+
+/// Whether the end under this claim was committed, by a try that seemed to
+/// fail: nobody else ends an execution under the same claim.
+async fn stands(context: &Context, entry: &Entry, claim: Claim) -> bool {
+    let row = context.store.execution(entry.id, claim.execution_id).await;
+    row.is_ok_and(|row| {
+        lifecycle::is_terminal(row.status)
+            && row.owner == Some(claim.owner)
+            && row.attempt == claim.attempt
+    })
 }
 
 /// The outcome of a task that dies with whoever waits for it.

@@ -64,6 +64,8 @@ impl Progress {
 /// An execution that waits or runs on this node.
 #[derive(Debug)]
 pub struct Live {
+    /// The key that submitted it.
+    pub key_id: Option<Uuid>,
     /// Changes are announced here, the terminal status after its commit.
     pub progress: watch::Sender<Progress>,
     /// Cancelled when a caller wants the execution stopped.
@@ -79,7 +81,7 @@ impl Live {
             cancel.cancel();
         }
         let progress = watch::Sender::new(Progress::from_row(row));
-        Arc::new(Self { progress, cancel, started: AtomicBool::new(false) })
+        Arc::new(Self { key_id: row.key_id, progress, cancel, started: AtomicBool::new(false) })
     }
 
     /// Whether an execution actor has it in hand.

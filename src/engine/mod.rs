@@ -21,6 +21,8 @@ mod result;
 mod run;
 pub mod settings;
 pub mod submission;
+pub mod sweeper;
+mod usage;
 pub mod uses;
 mod walk;
 
@@ -36,11 +38,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, UpkeepConfig};
+use crate::documents::StoreError as DocumentError;
 use crate::ids::Key;
 use crate::steps::{DocumentRef, Services};
 use crate::store::committer::{CommitError, Committer, ExecutionRow, Write};
+use crate::store::retention::has_no_content;
 use crate::store::{Store, StoreError};
+use crate::usage::{Subject, Usage};
 use context::Context;
 use deployment::{Admission, Admit, AskRate, Begin, Cancel, Refund, Refusal};
 use directory::{Caller, Directory, Entry, Manager};
@@ -49,12 +54,17 @@ use limiter::RateState;
 use live::Progress;
 use registry::{KeyRegistry, Load, Refresh, RefreshManagers, Revive};
 use submission::Request;
+use sweeper::{SweepError, Sweeper, Swept};
+use usage::Flusher;
 
 /// Between looks at an execution that another node runs.
 const ELSEWHERE: Duration = Duration::from_millis(250);
 
 /// Between looks at how many executions still run while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Longest wait at the stop for ends whose commit is under way.
+const LAST_COMMITS: Duration = Duration::from_secs(5);
 
 /// Why a cancel changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -67,10 +77,23 @@ pub enum CancelError {
     Store(#[from] StoreError),
 }
 
+/// Why there is no result to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// Its time is over.
+    #[error("expired")]
+    Expired,
+    /// The store's, or the document store's as [`StoreError::Unavailable`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// The engine of one server.
 pub struct Engine {
     context: Arc<Context>,
     registry: Addr<KeyRegistry>,
+    flusher: Flusher,
+    sweeper: Arc<Sweeper>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -83,6 +106,7 @@ impl Engine {
     /// The store's.
     pub async fn start(
         config: EngineConfig,
+        upkeep: UpkeepConfig,
         store: Store,
         committer: Committer,
         services: Arc<Services>,
@@ -91,6 +115,7 @@ impl Engine {
         let arbiters: Vec<Arbiter> = (0..config.arbiters).map(|_| Arbiter::new()).collect();
         let context = Arc::new(Context::new(
             config,
+            upkeep,
             Uuid::now_v7(),
             store,
             committer,
@@ -109,7 +134,16 @@ impl Engine {
         context.work.spawn(feed::run(Arc::clone(&context), registry.clone(), seen));
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
         context.work.spawn(uses::run(Arc::clone(&context)));
-        Ok(Self { context, registry, arbiters })
+        let flusher = Flusher::start(
+            Arc::clone(&context.usage),
+            context.store.clone(),
+            context.node,
+            Duration::from_secs(context.upkeep.usage.flush_seconds),
+            &context.work,
+        );
+        let sweeper = Arc::new(Sweeper::default());
+        context.work.spawn(sweeper::run(Arc::clone(&context), Arc::clone(&sweeper)));
+        Ok(Self { context, registry, flusher, sweeper, arbiters })
     }
 
     /// What the engine's actors share.
@@ -120,6 +154,27 @@ impl Engine {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.context.store
+    }
+
+    /// What callers use is counted here.
+    pub fn usage(&self) -> &Usage {
+        &self.context.usage
+    }
+
+    /// Takes everything that was counted before to the store.
+    ///
+    /// # Errors
+    /// The store's; the counts stay, to be tried again.
+    pub async fn flush_usage(&self) -> Result<(), StoreError> {
+        self.flusher.flush().await
+    }
+
+    /// One pass of the sweeper, beside those that it makes by itself.
+    ///
+    /// # Errors
+    /// See [`SweepError`].
+    pub async fn sweep_once(&self) -> Result<Swept, SweepError> {
+        self.sweeper.once(&self.context).await
     }
 
     /// Whose deployment key this is; no mailbox, no database.
@@ -186,6 +241,7 @@ impl Engine {
         documents: &[DocumentRef],
     ) -> Result<row::Model, CommitError> {
         let row = self.new_row(caller, &admission, request, documents)?;
+        let (count, bytes) = (documents.len(), documents.iter().map(|one| one.size).sum());
         let engine = Arc::clone(self);
         let entry = Arc::clone(&caller.entry);
         // A task of its own: a caller that goes away between the commit and
@@ -195,6 +251,8 @@ impl Engine {
                 engine.context.committer.commit(Write::Accept(Box::new(row.clone()))).await;
             match committed {
                 Ok(()) => {
+                    let subject = Subject::new(row.deployment_id, row.key_id);
+                    engine.context.usage.accepted(subject, count, bytes);
                     engine.begin(&entry, row.clone(), admission).await;
                     Ok(row)
                 }
@@ -320,14 +378,23 @@ impl Engine {
     /// has none.
     ///
     /// # Errors
-    /// The store's, or the document store's as [`StoreError::Unavailable`].
-    pub async fn result(&self, entry: &Entry, id: Uuid) -> Result<Option<String>, StoreError> {
+    /// See [`ResultError`].
+    pub async fn result(&self, entry: &Entry, id: Uuid) -> Result<Option<String>, ResultError> {
         let row = self.context.store.execution(entry.id, id).await?;
+        // The sweeper's clock may be ahead of this one, and the row be read
+        // before it and the bytes after it: whole or expired, nothing else.
+        if has_no_content(&row) || row.expires_at.is_some_and(|end| end <= clock::now()) {
+            return Err(ResultError::Expired);
+        }
         let Some(hash) = row.result_hash.as_deref().and_then(|hash| hash.parse().ok()) else {
             return Ok(row.result);
         };
-        let read = self.context.services.documents.read(hash, u64::MAX).await;
-        let bytes = read.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let bytes = match self.context.services.documents.read(hash, u64::MAX).await {
+            Err(DocumentError::Missing(_)) if row.expires_at.is_some() => {
+                return Err(ResultError::Expired);
+            }
+            read => read.map_err(|error| StoreError::Unavailable(error.to_string()))?,
+        };
         let text = String::from_utf8(bytes.into())
             .map_err(|error| StoreError::Fault(error.to_string()))?;
         Ok(Some(text))
@@ -378,6 +445,13 @@ impl Engine {
             Err(error) => {
                 tracing::warn!(%error, "not handed back; taken over when the lease is over");
             }
+        }
+        self.context.lives.close();
+        if tokio::time::timeout(LAST_COMMITS, self.context.lives.wait()).await.is_err() {
+            tracing::warn!("executions still write their end; their usage is not counted");
+        }
+        if let Err(error) = self.flush_usage().await {
+            tracing::error!(%error, "usage since the last flush is lost");
         }
         for arbiter in &self.arbiters {
             arbiter.stop();

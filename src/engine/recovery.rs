@@ -20,6 +20,7 @@ use super::registry::{KeyRegistry, Refresh};
 use crate::clock;
 use crate::store::StoreError;
 use crate::store::committer::{Ending, Write};
+use crate::usage::Subject;
 
 /// Executions taken over in one round.
 const ROUND: u64 = 256;
@@ -190,7 +191,11 @@ async fn fail(context: &Context, row: &execution::Model, code: &str, detail: &st
     };
     let claim = context.claim(row.id, row.attempt);
     match context.committer.commit(Write::End(claim, Box::new(ending))).await {
-        Ok(()) => tracing::warn!(execution_id = %row.id, code, "an execution cannot run"),
+        Ok(()) => {
+            let subject = Subject::new(row.deployment_id, row.key_id);
+            context.usage.ended(subject, status, None);
+            tracing::warn!(execution_id = %row.id, code, "an execution cannot run");
+        }
         Err(error) => {
             tracing::warn!(execution_id = %row.id, %error, "an end cannot be written yet");
         }

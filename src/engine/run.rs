@@ -250,6 +250,16 @@ async fn conclude(job: &Job, outcomes: Vec<DocumentOutcome>) -> Outcome {
     outcome
 }
 
+/// Keeps large bytes from being swept while the store does not take the
+/// reference to them.
+pub(super) async fn refresh(context: &Context, hash: Option<&str>) {
+    if let Some(hash) = hash.and_then(|hash| hash.parse().ok())
+        && let Err(error) = context.services.documents.refresh(hash).await
+    {
+        tracing::warn!(%error, "a stored output could not be refreshed");
+    }
+}
+
 /// Stores a large JSON text; returns its hash.
 pub(super) async fn put_large(context: &Context, text: String) -> Result<String, String> {
     let stored = context.services.documents.put(Bytes::from(text)).await;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::run::{Job, put_large};
+use super::run::{Job, put_large, refresh};
 use crate::clock;
 use crate::documents::Hash;
 use crate::steps::{DocumentRef, StepContext, StepError, StepScope};
@@ -282,6 +282,7 @@ impl Walk {
                 Err(error) => {
                     tracing::warn!(%error, "a step's outcome cannot be written yet");
                     tokio::time::sleep(super::run::STORE_AWAY).await;
+                    refresh(context, row.output_hash.as_deref()).await;
                 }
             }
         }

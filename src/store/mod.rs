@@ -14,8 +14,10 @@ pub mod organisations;
 pub mod page;
 pub mod platform_keys;
 mod pools;
+pub mod retention;
 pub mod settings;
 pub mod summaries;
+pub mod usage;
 pub mod uses;
 pub mod workflows;
 

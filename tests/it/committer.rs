@@ -19,7 +19,7 @@ async fn open(database: &Database) -> (Store, Committer) {
     (store, committer)
 }
 
-fn row(owner: Uuid) -> ExecutionRow {
+pub fn row(owner: Uuid) -> ExecutionRow {
     ExecutionRow {
         id: Uuid::now_v7(),
         organisation_id: Uuid::nil(),

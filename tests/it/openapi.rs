@@ -38,6 +38,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("put", "/unstract/{org_id}/api/v2/api-deployment/{id}/", "platform_key"),
     ("patch", "/unstract/{org_id}/api/v2/api-deployment/{id}/", "platform_key"),
     ("delete", "/unstract/{org_id}/api/v2/api-deployment/{id}/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/usage/", "platform_key"),
     ("post", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use millrace_entities::enums::Status;
-use millrace_entities::{execution, step_run};
+use millrace_entities::{document_ref, execution, step_run};
 use sea_orm::sea_query::{
     Alias, Expr, ExprTrait, Func, IntoValueTuple, OnConflict, Query, SimpleExpr, TableRef,
     UpdateStatement, ValueTuple,
@@ -12,6 +12,7 @@ use sea_orm::{
     ActiveEnum, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
     QueryFilter, QueryOrder, QuerySelect,
 };
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::store::executions::unfinished;
@@ -53,15 +54,25 @@ async fn apply(
             }
         }
     }
+    let mut references = Vec::new();
+    for row in &accepted {
+        references.extend(references_of(row)?);
+    }
     insert_accepted(transaction, accepted).await?;
     let held = held_claims(transaction, &checks).await?;
-    let steps = steps.into_values().filter(|(claim, _)| held.holds(claim)).map(|(_, row)| row);
-    insert_steps(transaction, steps.collect()).await?;
+    steps.retain(|_, (claim, _)| held.holds(claim));
+    let steps: Vec<_> = steps.into_values().map(|(_, row)| row).collect();
+    let outputs = steps.iter().filter_map(|row| reference(row.execution_id, &row.output_hash));
+    references.extend(outputs);
+    insert_steps(transaction, steps).await?;
     // What ends in this batch need not be seen to begin.
     begun.retain(|id, (claim, _)| held.holds(claim) && !ended.contains_key(id));
     let begun = begun.into_iter().map(|(id, (_, at))| (id, at).into_value_tuple());
     begin(transaction, begun.collect()).await?;
     ended.retain(|_, (claim, ending)| held.may_end(claim, ending.status).is_ok());
+    let results = ended.iter();
+    references.extend(results.filter_map(|(id, (_, end))| reference(*id, &end.result_hash)));
+    insert_references(transaction, references).await?;
     let ends = ended.iter().map(|(id, (_, ending))| ending_values(*id, ending));
     end(transaction, ends.collect()).await?;
     let outcomes = checks.into_iter().map(|check| match check {
@@ -133,6 +144,45 @@ async fn insert_accepted(
         let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
         execution::Entity::insert_many(rows)
             .on_conflict(OnConflict::column(execution::Column::Id).do_nothing().to_owned())
+            .exec_without_returning(transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// What a submission's documents are stored under.
+#[derive(Deserialize)]
+struct Stored {
+    hash: String,
+}
+
+/// References to a submission's documents. They are committed with the row, so
+/// that the sweeper never sees one without the other.
+fn references_of(row: &execution::Model) -> Result<Vec<document_ref::Model>, StoreError> {
+    if row.documents_total == 0 {
+        return Ok(Vec::new());
+    }
+    let stored: Vec<Stored> = serde_json::from_str(&row.documents)
+        .map_err(|error| StoreError::Fault(format!("documents of {}: {error}", row.id)))?;
+    let of_row = |one: Stored| document_ref::Model { execution_id: row.id, hash: one.hash };
+    Ok(stored.into_iter().map(of_row).collect())
+}
+
+fn reference(execution_id: Uuid, hash: &Option<String>) -> Option<document_ref::Model> {
+    hash.clone().map(|hash| document_ref::Model { execution_id, hash })
+}
+
+/// Documents of one content, and repeated writes, refer once.
+async fn insert_references(
+    transaction: &DatabaseTransaction,
+    rows: Vec<document_ref::Model>,
+) -> Result<(), StoreError> {
+    use document_ref::Column;
+    for chunk in chunks(rows, 2) {
+        let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
+        let once = OnConflict::columns([Column::ExecutionId, Column::Hash]).do_nothing().to_owned();
+        document_ref::Entity::insert_many(rows)
+            .on_conflict(once)
             .exec_without_returning(transaction)
             .await?;
     }
