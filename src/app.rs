@@ -14,9 +14,11 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::api::{self, State};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, DeploymentsConfig};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
 use crate::engine::Engine;
+use crate::engine::audit::Author;
+use crate::engine::declared::{Declarations, Watching};
 use crate::error::{ApiError, Code};
 use crate::ids;
 use crate::sandbox::Sandbox;
@@ -55,6 +57,8 @@ pub enum StartError {
 /// A server that serves.
 pub struct App {
     engine: Arc<Engine>,
+    declarations: Arc<Declarations>,
+    watching: Watching,
     http: ServerHandle,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     address: SocketAddr,
@@ -94,9 +98,15 @@ impl App {
         let engine =
             Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
         let engine = Arc::new(engine.await?);
-        let state = State { engine: Arc::clone(&engine), config: config.server.clone(), operator };
+        let (declarations, watching) = declare(&engine, &config.deployments).await;
+        let state = State {
+            engine: Arc::clone(&engine),
+            declarations: Arc::clone(&declarations),
+            config: config.server.clone(),
+            operator,
+        };
         let (http, serving, address) = listen(state)?;
-        Ok(Self { engine, http, serving, address, operator_token, work })
+        Ok(Self { engine, declarations, watching, http, serving, address, operator_token, work })
     }
 
     /// Where it listens.
@@ -109,6 +119,11 @@ impl App {
         &self.engine
     }
 
+    /// Reads the deployment files again, soon.
+    pub fn reload(&self) {
+        self.declarations.ask();
+    }
+
     /// The operator token, if it was made at this start: to be shown once.
     pub fn operator_token(&self) -> Option<&str> {
         self.operator_token.as_ref().map(ExposeSecret::expose_secret)
@@ -118,6 +133,7 @@ impl App {
     /// and callers still read; then HTTP stops; then what is left is handed
     /// back.
     pub async fn stop(self) {
+        drop(self.watching);
         self.engine.drain().await;
         self.http.stop(true).await;
         if let Err(error) = self.serving.await {
@@ -128,6 +144,20 @@ impl App {
         // A step that ignores its cancellation must not hold up the exit.
         self.work.shutdown_background();
     }
+}
+
+/// Brings the deployment files into force. Where they cannot be used, the
+/// server starts with what the store has: a restart must not be an outage.
+async fn declare(
+    engine: &Arc<Engine>,
+    config: &DeploymentsConfig,
+) -> (Arc<Declarations>, Watching) {
+    let declarations = Arc::new(Declarations::new(Arc::clone(engine), config.folder.clone()));
+    // The log has the reason.
+    let _ = declarations.reload(Author::files(), false).await;
+    let settle = Duration::from_millis(config.settle_ms);
+    let watching = Watching::start(Arc::clone(&declarations), config.watch, settle);
+    (declarations, watching)
 }
 
 type Listening = (ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>, SocketAddr);

@@ -54,6 +54,7 @@ codes! {
     InvalidForm = "invalid_form", BAD_REQUEST, ValidationError, "The body is not a valid multipart form.";
     InvalidValue = "invalid_value", BAD_REQUEST, ValidationError, "A value is not allowed.";
     InvalidWorkflow = "invalid_workflow", BAD_REQUEST, ValidationError, "The workflow cannot be used.";
+    InvalidDeclaration = "invalid_declaration", BAD_REQUEST, ValidationError, "A deployment file cannot be used; nothing was changed.";
     NothingToDo = "nothing_to_do", BAD_REQUEST, ValidationError, "Send at least one document or `input_data`.";
     Unauthorized = "unauthorized", UNAUTHORIZED, ClientError, "A valid key is required: `Authorization: Bearer …`.";
     Forbidden = "forbidden", FORBIDDEN, ClientError, "This key does not allow this.";
@@ -66,6 +67,7 @@ codes! {
     ExecutionStopped = "execution_stopped", CONFLICT, ClientError, "The execution was stopped; it has no result.";
     Changed = "changed", CONFLICT, ClientError, "It has changed since `If-Match` was read.";
     StillInUse = "still_in_use", CONFLICT, ClientError, "Something else still uses this.";
+    DeclaredInFile = "declared_in_file", CONFLICT, ClientError, "A file declares this; change it there.";
     DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
@@ -216,6 +218,10 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let code = match error {
+            StoreError::Declared(file) => {
+                let detail = format!("The file `{file}` declares this; change it there.");
+                return Self::with_detail(Code::DeclaredInFile, detail);
+            }
             StoreError::NotFound => Code::NotFound,
             StoreError::Conflict(_) => Code::NameTaken,
             StoreError::Referenced => Code::StillInUse,

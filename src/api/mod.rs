@@ -14,6 +14,7 @@ pub mod negotiate;
 mod organisations;
 mod page;
 mod query;
+mod reload;
 pub mod slashes;
 mod unstract;
 mod workflows;
@@ -37,6 +38,7 @@ use uuid::Uuid;
 
 use crate::config::ServerConfig;
 use crate::engine::Engine;
+use crate::engine::declared::Declarations;
 use crate::error::{ApiError, ApiResult, Code};
 use answer::Answers;
 
@@ -47,6 +49,8 @@ pub const OPENAPI_PATH: &str = "/openapi.json";
 pub struct State {
     /// The engine.
     pub engine: Arc<Engine>,
+    /// Deployments declared in files.
+    pub declarations: Arc<Declarations>,
     /// `[server]`
     pub config: ServerConfig,
     /// Hash of the operator token.
@@ -82,6 +86,7 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(post().to(organisations::create))
                 .route(get().to(organisations::list)),
         )
+        .service(resource("/api/v1/admin/reload/").route(post().to(reload::reload)))
         .service(management());
 }
 

@@ -19,9 +19,7 @@ use crate::engine::audit::Author;
 use crate::engine::manage::{WorkflowDraft, check_steps};
 use crate::engine::plan::StepDefinition;
 use crate::error::{ApiError, ApiResult, Code};
-
-/// Characters of a name.
-const MAX_NAME: usize = 200;
+use crate::form::{WORKFLOW_NAME, is_workflow_name};
 
 /// A workflow as it is written.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -43,9 +41,8 @@ pub struct WorkflowWrite {
 impl WorkflowWrite {
     fn draft(self) -> ApiResult<WorkflowDraft> {
         let name = String::from(self.name);
-        if name.is_empty() || name.chars().count() > MAX_NAME {
-            let detail = format!("1 to {MAX_NAME} characters");
-            return Err(ApiError::at(Code::InvalidValue, "name", detail));
+        if !is_workflow_name(&name) {
+            return Err(ApiError::at(Code::InvalidValue, "name", WORKFLOW_NAME));
         }
         Ok(WorkflowDraft {
             name,
@@ -111,6 +108,8 @@ pub struct WorkflowAnswer {
     steps: Value,
     /// Counts its changes, from 1.
     revision: i32,
+    /// The file that declares it, where it is to be changed; null if it is managed here.
+    declared_in: Option<String>,
     created_at: String,
     updated_at: String,
 }
@@ -128,6 +127,7 @@ impl From<workflow::Model> for WorkflowAnswer {
             description: row.description,
             steps: serde_json::from_str(&row.steps).unwrap_or_default(),
             revision: row.revision,
+            declared_in: row.declared_in,
             created_at: time(row.created_at),
             updated_at: time(row.updated_at),
         }

@@ -127,6 +127,7 @@ impl Engine {
         let mut row =
             workflow_row(current.organisation_id, current.id, draft, expected + 1).await?;
         row.created_at = current.created_at;
+        row.released_from = current.released_from.clone();
         let changed = changed_in_workflow(&current, &row);
         let entry = author.entry(Action::Change, of_workflow(&row), &changed);
         for deployment_id in self.store().replace_workflow(row.clone(), expected, entry).await? {
@@ -187,6 +188,7 @@ impl Engine {
             deployment_row(current.organisation_id, current.id, current.public_id.clone(), draft)?;
         row.revision = expected + 1;
         row.created_at = current.created_at;
+        row.released_from = current.released_from.clone();
         let changed = changed_in_deployment(&current, &row);
         let changed: Vec<&str> = changed.iter().map(String::as_str).collect();
         let entry = author.entry(Action::Change, of_deployment(&row), &changed);
@@ -248,7 +250,7 @@ impl Engine {
     }
 }
 
-fn of_workflow(row: &workflow::Model) -> Subject<'_> {
+pub(super) fn of_workflow(row: &workflow::Model) -> Subject<'_> {
     Subject {
         organisation_id: Some(row.organisation_id),
         resource: "workflow",
@@ -257,7 +259,7 @@ fn of_workflow(row: &workflow::Model) -> Subject<'_> {
     }
 }
 
-fn of_deployment(row: &deployment::Model) -> Subject<'_> {
+pub(super) fn of_deployment(row: &deployment::Model) -> Subject<'_> {
     Subject {
         organisation_id: Some(row.organisation_id),
         resource: "api-deployment",
@@ -275,7 +277,10 @@ fn of_key<'a>(deployment: &deployment::Model, row: &'a api_key::Model) -> Subjec
     }
 }
 
-fn changed_in_workflow(old: &workflow::Model, new: &workflow::Model) -> Vec<&'static str> {
+pub(super) fn changed_in_workflow(
+    old: &workflow::Model,
+    new: &workflow::Model,
+) -> Vec<&'static str> {
     let fields = [
         ("name", old.name != new.name),
         ("description", old.description != new.description),
@@ -284,7 +289,10 @@ fn changed_in_workflow(old: &workflow::Model, new: &workflow::Model) -> Vec<&'st
     fields.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
 }
 
-fn changed_in_deployment(old: &deployment::Model, new: &deployment::Model) -> Vec<String> {
+pub(super) fn changed_in_deployment(
+    old: &deployment::Model,
+    new: &deployment::Model,
+) -> Vec<String> {
     let fields = [
         ("api_name", old.api_name != new.api_name),
         ("workflow", old.workflow_id != new.workflow_id),
@@ -293,12 +301,18 @@ fn changed_in_deployment(old: &deployment::Model, new: &deployment::Model) -> Ve
         ("is_active", old.is_active != new.is_active),
     ];
     let own = fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned());
+    // Read as settings first: what an older row does not name has its default.
     let settings = |row: &deployment::Model| {
-        serde_json::from_str::<Map<String, Value>>(&row.settings).unwrap_or_default()
+        let read = serde_json::from_str::<Settings>(&row.settings);
+        match read.and_then(serde_json::to_value) {
+            Ok(Value::Object(settings)) => settings,
+            _ => Map::new(),
+        }
     };
     let (old, new) = (settings(old), settings(new));
-    let settings = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
-    own.chain(settings.map(|(name, _)| name.clone())).collect()
+    let other = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    own.chain(other.map(|(name, _)| name).chain(gone).cloned()).collect()
 }
 
 /// Checks steps off the asynchronous threads: their patterns and schemas are
@@ -329,6 +343,8 @@ async fn workflow_row(
         description: draft.description,
         steps,
         revision,
+        declared_in: None,
+        released_from: None,
         created_at: now,
         updated_at: now,
     })
@@ -352,6 +368,8 @@ fn deployment_row(
         settings: json_text(&draft.settings)?,
         revision: 1,
         is_active: draft.is_active,
+        declared_in: None,
+        released_from: None,
         created_at: now,
         updated_at: now,
     })
@@ -380,6 +398,6 @@ fn new_key(kind: KeyKind) -> Result<Key, StoreError> {
     Key::generate(kind).map_err(|error| StoreError::Fault(error.to_string()))
 }
 
-fn json_text<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn json_text<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Fault(error.to_string()))
 }

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod audit;
 pub mod context;
+pub mod declared;
 pub mod deployment;
 pub mod directory;
 mod execution;
@@ -45,7 +46,7 @@ use directory::{Caller, Directory, Entry, Manager};
 use lifecycle::Status;
 use limiter::RateState;
 use live::Progress;
-use registry::{KeyRegistry, Load, PutManager, Refresh, Revive};
+use registry::{KeyRegistry, Load, PutManager, Refresh, RefreshMany, Revive};
 use submission::Request;
 
 /// Between looks at an execution that another node runs.
@@ -328,6 +329,14 @@ impl Engine {
     /// The store's; then the old state holds on.
     pub async fn refresh(&self, deployment_id: Uuid) -> Result<(), StoreError> {
         self.registry.send(Refresh(deployment_id)).await.map_err(|_| registry_away())?
+    }
+
+    /// Brings many changed or new deployments into force.
+    ///
+    /// # Errors
+    /// The store's; then the old state holds on, for all of them.
+    pub async fn refresh_many(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
+        self.registry.send(RefreshMany(ids)).await.map_err(|_| registry_away())?
     }
 
     /// Brings a new or changed platform key into force.

@@ -28,6 +28,8 @@ mod manage;
 mod openapi;
 mod readme;
 mod refusals;
+mod reload;
+mod reload_files;
 mod slow;
 mod store;
 mod streaming;

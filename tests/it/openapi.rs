@@ -8,7 +8,7 @@ use crate::support::{Database, Server, json_of};
 use crate::wire::{header, names};
 
 /// The routes of the server, with the security each wants.
-const ROUTES: [(&str, &str, &str); 27] = [
+const ROUTES: [(&str, &str, &str); 28] = [
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
     ("post", "/deployment/api/{org_id}/{api_name}/", "deployment_key"),
@@ -19,6 +19,7 @@ const ROUTES: [(&str, &str, &str); 27] = [
     ("post", "/deployment/{api_key}/cancel/{execution_id}/", "deployment_key"),
     ("post", "/api/v1/admin/organization/", "operator_token"),
     ("get", "/api/v1/admin/organization/", "operator_token"),
+    ("post", "/api/v1/admin/reload/", "operator_token"),
     ("post", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/{id}/", "platform_key"),
@@ -130,7 +131,9 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     assert_eq!(schemes, if wanted.is_empty() { vec![] } else { vec![wanted] }, "{method} {path}");
     let takes_body = ["put", "patch"].contains(&method)
         || (method == "post"
-            && !["/validate/", "/cancel/{execution_id}/"].iter().any(|end| path.ends_with(end)));
+            && !["/validate/", "/cancel/{execution_id}/", "/reload/"]
+                .iter()
+                .any(|end| path.ends_with(end)));
     assert_eq!(operation["requestBody"].is_object(), takes_body, "{method} {path}");
     if ["put", "patch"].contains(&method) {
         assert_eq!(of("header"), ["If-Match"], "{path}");
