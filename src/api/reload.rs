@@ -9,8 +9,8 @@ use super::State;
 use super::answer::{Answer, Answers};
 use super::auth::Operator;
 use super::query::Query;
-use crate::engine::declared::difference::{Difference, Item};
-use crate::engine::declared::{Declarations, Problem};
+use crate::engine::declared::Declarations;
+use crate::engine::declared::outcome::{Difference, Item, Problem};
 use crate::error::{ApiError, ApiResult, Code};
 
 /// Faults that one answer names.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
-use super::Fault;
 use super::files::Source;
+use super::outcome::Fault;
 use crate::engine::manage::WorkflowDraft;
 use crate::engine::plan::{Plan, StepDefinition};
 use crate::engine::settings::Settings;
@@ -294,4 +294,87 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     let column = before.get(start..).map_or(0, |line| line.chars().count()) + 1;
     (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        let source = Source { name: "x.toml".into(), text: text.into() };
+        let faults = Declaration::parse(&source).err().unwrap_or_default();
+        faults.iter().map(|fault| format!("{fault} {}", fault.reason)).collect()
+    }
+
+    const HEAD: &str = "org_id = \"acme\"\napi_name = \"a\"\n";
+
+    #[test]
+    fn each_fault_has_its_line_and_column_and_never_the_value() {
+        let steps = "[workflow]\ntype = \"TASK\"\n[[workflow.steps]]\nuses = \"jq\"\nwith = { filter = \".\" }\n";
+        for (text, wanted) in [
+            (format!("{HEAD}max_files = 0\n{steps}"), "x.toml:3:1 max_files: from 1 to 1000"),
+            (
+                format!("{HEAD}rate_limit.burst = 0\n{steps}"),
+                "x.toml:3:12 rate_limit.burst: from 1 to 1000000",
+            ),
+            (
+                format!("{HEAD}max_files = \"secret\"\n{steps}"),
+                "x.toml:3:1 max_files: expected u32",
+            ),
+            (format!("{HEAD}seize = 1\n{steps}"), "x.toml:3:1 seize: unknown field; expected "),
+            (format!("{HEAD}is_active = 1\n{steps}"), "x.toml:3:1 is_active: expected a boolean"),
+            (
+                format!("{HEAD}max_files = 0x1_0000_0000_0000_0000\n{steps}"),
+                "x.toml:3:1 max_files: an integer of 64 bits",
+            ),
+            (
+                format!("org_id = \"acme\"\napi_name = \"a b\"\n{steps}"),
+                "x.toml:2:1 api_name: letters",
+            ),
+            (format!("api_name = \"a\"\n{steps}"), "x.toml:1:1 org_id: missing field `org_id`"),
+            (HEAD.into(), "x.toml:1:1 workflow: missing field `workflow`"),
+            (format!("{HEAD}workflow = 1"), "x.toml:3:1 workflow: the name of a workflow"),
+            (
+                format!("{HEAD}[workflow]\nsteps = []"),
+                "x.toml:3:2 workflow.type: missing field `type`",
+            ),
+            (
+                format!("{HEAD}{}", steps.replace("TASK", "secret")),
+                "x.toml:4:1 workflow.type: `ETL` or `TASK`",
+            ),
+            (
+                format!("{HEAD}{steps}[[workflow.steps]]\nuses = \"secret\""),
+                "x.toml:9:1 workflow.steps[1].uses: one of: ",
+            ),
+            (
+                format!("{HEAD}{}", steps.replace("\".\"", "\"secret |\"")),
+                "x.toml:7:10 workflow.steps[0].with.filter: ",
+            ),
+            (format!("{HEAD}api_name = \"b\"\n"), "x.toml:3:1 duplicate key"),
+            (format!("{HEAD}é = [\n"), "x.toml:3:6 unclosed array"),
+        ] {
+            let told = faults(&text);
+            assert!(
+                told.first().is_some_and(|told| told.starts_with(wanted)),
+                "{wanted} in {told:?}"
+            );
+            assert!(!told.concat().contains("secret"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn several_faults_of_one_file_are_all_told() {
+        let told = faults(
+            "api_name = \"a b\"\norg_id = \"acme\"\nmax_files = 0\nmax_queued = 1_000_000\nworkflow = 1",
+        );
+        assert_eq!(told.len(), 4, "{told:?}");
+    }
+
+    #[test]
+    fn values_keep_their_order_and_times_become_text() {
+        let document =
+            DeTable::parse("z = 1\na = [2026-01-02, 0x10, 1_000.5]\n[m]\nb = true").unwrap();
+        let object = Value::Object(table(document.get_ref()).unwrap());
+        assert_eq!(object.to_string(), r#"{"z":1,"a":["2026-01-02",16,1000.5],"m":{"b":true}}"#);
+    }
 }

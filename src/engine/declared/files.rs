@@ -4,7 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::Fault;
+use super::outcome::Fault;
 
 /// Bytes of one file.
 const MAX_BYTES: u64 = 1024 * 1024;

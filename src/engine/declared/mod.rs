@@ -1,13 +1,13 @@
 //! Deployments declared in files. A reload reads all of them, checks all of
 //! them, and brings all that changed into force, or nothing.
 
+mod comparison;
 pub mod declaration;
-pub mod difference;
 pub mod files;
+pub mod outcome;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,9 +19,10 @@ use super::audit::Author;
 use crate::clock;
 use crate::store::StoreError;
 use crate::store::declared::Stored;
+use comparison::Comparison;
 use declaration::Declaration;
-use difference::{Comparison, Difference};
 use files::Source;
+use outcome::{Difference, Fault, Problem};
 
 pub use watch::Watching;
 
@@ -36,48 +37,6 @@ const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Faults that are logged one by one.
 const LOGGED: usize = 20;
-
-/// What is wrong with a file, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Its name in the folder; empty for the folder itself.
-    pub file: String,
-    /// Line and column, both from 1, if it is one place.
-    pub place: Option<(usize, usize)>,
-    /// What is wrong and what would be right.
-    pub reason: String,
-}
-
-impl Fault {
-    fn of_file(file: &str, reason: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), place: None, reason: reason.into() }
-    }
-
-    fn of_folder(reason: impl Into<String>) -> Self {
-        Self::of_file("", reason)
-    }
-}
-
-/// `x.toml:12:5`
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Some((line, column)) => write!(f, "{}:{line}:{column}", self.file),
-            None => f.write_str(&self.file),
-        }
-    }
-}
-
-/// Why a reload changed nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// Files that cannot be used.
-    #[error("{} faults in deployment files", .0.len())]
-    Faults(Vec<Fault>),
-    /// The store's.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Declarations by file, each with the hash of the text it was read from.
 type Known = HashMap<String, (blake3::Hash, Arc<Declaration>)>;

@@ -11,7 +11,8 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{Declarations, Problem};
+use super::Declarations;
+use super::outcome::Problem;
 use crate::engine::audit::Author;
 
 /// Between looks at whether the folder is there and still the one watched.

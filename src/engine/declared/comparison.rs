@@ -9,57 +9,12 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::declaration::{Declaration, Served};
-use super::{Fault, Problem};
+use super::outcome::{Difference, Fault, Item, Problem};
 use crate::engine::audit::{Action, Author};
 use crate::engine::manage;
 use crate::ids;
 use crate::store::StoreError;
 use crate::store::declared::{Changes, Stored};
-
-/// A deployment that a reload concerns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Primary key.
-    pub id: Uuid,
-    /// Slug of its organisation.
-    pub org_id: String,
-    /// Its name.
-    pub api_name: String,
-    /// The file that declares it, or declared it; none if the API made it.
-    pub file: Option<String>,
-    /// Names of the fields that change.
-    pub fields: Vec<String>,
-    /// Its revision before; none if it is new.
-    pub from_revision: Option<i32>,
-    /// Its revision after.
-    pub to_revision: i32,
-}
-
-/// What a reload changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Difference {
-    /// Declared, and not there before.
-    pub added: Vec<Item>,
-    /// Declared otherwise than before, or serving a workflow that is.
-    pub changed: Vec<Item>,
-    /// No longer declared: switched off.
-    pub removed: Vec<Item>,
-    /// Declared as before.
-    pub unchanged: usize,
-}
-
-impl Difference {
-    /// Whether nothing changes.
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
-    }
-
-    /// Every deployment that gets a revision.
-    pub fn ids(&self) -> Vec<Uuid> {
-        let items = self.added.iter().chain(&self.changed).chain(&self.removed);
-        items.map(|item| item.id).collect()
-    }
-}
 
 /// A name in an organisation.
 type Named = (Uuid, String);
@@ -109,6 +64,9 @@ impl<'a> Comparison<'a> {
             comparison.deployment(*organisation, declaration)?;
         }
         if !comparison.faults.is_empty() {
+            comparison
+                .faults
+                .sort_by(|one, other| (&one.file, one.place).cmp(&(&other.file, other.place)));
             return Err(Problem::Faults(comparison.faults));
         }
         comparison.the_others(&stored.deployments)?;
