@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError, DeploymentsConfig};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
 use crate::engine::Engine;
 use crate::engine::audit::Author;
+use crate::engine::declared::outcome::Problem;
 use crate::engine::declared::{Declarations, Watching};
 use crate::error::{ApiError, Code};
 use crate::ids;
@@ -153,8 +154,10 @@ async fn declare(
     config: &DeploymentsConfig,
 ) -> (Arc<Declarations>, Watching) {
     let declarations = Arc::new(Declarations::new(Arc::clone(engine), config.folder.clone()));
-    // The log has the reason.
-    let _ = declarations.reload(Author::files(), false).await;
+    // The log has the reason. What the store failed is tried again.
+    if let Err(Problem::Store(_)) = declarations.reload(Author::files(), false).await {
+        declarations.ask();
+    }
     let settle = Duration::from_millis(config.settle_ms);
     let watching = Watching::start(Arc::clone(&declarations), config.watch, settle);
     (declarations, watching)

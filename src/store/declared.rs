@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use millrace_entities::{audit_entry, deployment, deployment_revision, organisation, workflow};
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, EntityTrait, IdenStatic, IntoActiveModel,
     Iterable, QueryFilter, QueryOrder, QuerySelect,
@@ -97,12 +97,14 @@ impl Store {
             Box::pin(async move {
                 // The order of the tables is that of every other transaction:
                 // two that change the same rows wait, and do not deadlock.
-                let (id, revision) = (workflow::Column::Id, workflow::Column::Revision);
-                check::<workflow::Entity>(tx, changes.seen_workflows, id, revision).await?;
-                let (id, revision) = (deployment::Column::Id, deployment::Column::Revision);
-                check::<deployment::Entity>(tx, changes.seen_deployments, id, revision).await?;
-                put::<workflow::Entity>(tx, changes.workflows, workflow::Column::Id).await?;
-                put::<deployment::Entity>(tx, changes.deployments, id).await?;
+                use {deployment::Column as D, workflow::Column as W};
+                check::<workflow::Entity>(tx, changes.seen_workflows, W::Id, W::Revision).await?;
+                check::<deployment::Entity>(tx, changes.seen_deployments, D::Id, D::Revision)
+                    .await?;
+                let fixed = [W::OrganisationId, W::Name, W::CreatedAt];
+                put::<workflow::Entity>(tx, changes.workflows, W::Id, &fixed).await?;
+                let fixed = [D::OrganisationId, D::ApiName, D::PublicId, D::CreatedAt];
+                put::<deployment::Entity>(tx, changes.deployments, D::Id, &fixed).await?;
                 insert::<deployment_revision::Entity>(tx, changes.revisions).await?;
                 insert::<audit_entry::Entity>(tx, changes.entries).await
             })
@@ -127,7 +129,7 @@ async fn check<E: EntityTrait>(
             .columns([id, revision])
             .filter(id.is_in(ids.to_vec()))
             .order_by_asc(id)
-            .lock_exclusive()
+            .lock(LockType::NoKeyUpdate)
             .into_tuple()
             .all(tx)
             .await?;
@@ -139,18 +141,22 @@ async fn check<E: EntityTrait>(
     Ok(())
 }
 
-/// Inserts rows, or replaces those whose `key` is known.
+/// Inserts rows, or replaces those whose id is known. The `fixed`
+/// columns of a known row never change. Left out of the update, they leave its
+/// keys alone, and Postgres lets others go on that only refer to it.
 async fn put<E>(
     tx: &DatabaseTransaction,
     rows: Vec<E::Model>,
-    key: E::Column,
+    id: E::Column,
+    fixed: &[E::Column],
 ) -> Result<(), StoreError>
 where
     E: EntityTrait,
     E::Model: IntoActiveModel<E::ActiveModel>,
 {
-    let rest = E::Column::iter().filter(|column| column.as_str() != key.as_str());
-    let replace = OnConflict::column(key).update_columns(rest).to_owned();
+    let kept: Vec<&str> = fixed.iter().chain([&id]).map(IdenStatic::as_str).collect();
+    let rest = E::Column::iter().filter(|column| !kept.contains(&column.as_str()));
+    let replace = OnConflict::column(id).update_columns(rest).to_owned();
     let mut rows = rows.into_iter().map(IntoActiveModel::into_active_model).peekable();
     while rows.peek().is_some() {
         E::insert_many(rows.by_ref().take(CHUNK))

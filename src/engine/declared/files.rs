@@ -88,3 +88,41 @@ fn read_whole(path: &Path) -> Result<String, String> {
 fn stamp(metadata: &Metadata) -> (u64, Option<std::time::SystemTime>) {
     (metadata.len(), metadata.modified().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_files_of_the_right_name_are_read_and_no_folder_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        for name in ["b.toml", "a.toml", ".hidden.toml", "a.toml~", "a.toml.swp", "#a.toml#", "a"] {
+            fs::write(place(name), name).unwrap();
+        }
+        let source = |name: &str| Source { name: name.into(), text: name.into() };
+        let read_all = || read(folder.path());
+        assert_eq!(read_all(), Ok(Some(vec![source("a.toml"), source("b.toml")])));
+        assert_eq!(read(&place("nowhere")), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_file_of_text_is_named_and_a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        fs::create_dir(place("folder.toml")).unwrap();
+        fs::write(place("bytes.toml"), [0xff]).unwrap();
+        fs::write(place("large.toml"), vec![b' '; 1024 * 1024 + 1]).unwrap();
+        std::os::unix::fs::symlink("nowhere", place("link.toml")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(place("pipe.toml")).status().unwrap();
+        assert!(made.success());
+        let faults = read(folder.path()).unwrap_err();
+        let told: Vec<_> =
+            faults.iter().map(|fault| (fault.file.as_str(), fault.reason.as_str())).collect();
+        assert_eq!(told[0], ("bytes.toml", "not UTF-8"));
+        assert_eq!(told[1], ("folder.toml", "not a file"));
+        assert_eq!(told[2], ("large.toml", "at most 1048576 bytes"));
+        assert_eq!(told[3].0, "link.toml");
+        assert_eq!(told[4], ("pipe.toml", "not a file"));
+    }
+}
