@@ -15,9 +15,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::api::budget::Budget;
 use crate::api::{self, State};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, DeploymentsConfig};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
 use crate::engine::Engine;
+use crate::engine::audit::Author;
+use crate::engine::declared::outcome::Problem;
+use crate::engine::declared::{Declarations, Watching};
 use crate::error::{ApiError, Code};
 use crate::ids;
 use crate::sandbox::Sandbox;
@@ -56,6 +59,8 @@ pub enum StartError {
 /// A server that serves.
 pub struct App {
     engine: Arc<Engine>,
+    declarations: Arc<Declarations>,
+    watching: Watching,
     http: ServerHandle,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     address: SocketAddr,
@@ -102,14 +107,16 @@ impl App {
             work.handle().clone(),
         );
         let engine = Arc::new(engine.await?);
+        let (declarations, watching) = declare(&engine, &config.deployments).await;
         let state = State {
             engine: Arc::clone(&engine),
             bodies: Budget::new(config.server.max_body_memory_bytes),
+            declarations: Arc::clone(&declarations),
             config: config.server.clone(),
             operator,
         };
         let (http, serving, address) = listen(state)?;
-        Ok(Self { engine, http, serving, address, operator_token, work })
+        Ok(Self { engine, declarations, watching, http, serving, address, operator_token, work })
     }
 
     /// Where it listens.
@@ -122,6 +129,11 @@ impl App {
         &self.engine
     }
 
+    /// Reads the deployment files again, soon.
+    pub fn reload(&self) {
+        self.declarations.ask();
+    }
+
     /// The operator token, if it was made at this start: to be shown once.
     pub fn operator_token(&self) -> Option<&str> {
         self.operator_token.as_ref().map(ExposeSecret::expose_secret)
@@ -131,6 +143,7 @@ impl App {
     /// and callers still read; then HTTP stops; then what is left is handed
     /// back.
     pub async fn stop(self) {
+        drop(self.watching);
         self.engine.drain().await;
         self.http.stop(true).await;
         if let Err(error) = self.serving.await {
@@ -141,6 +154,22 @@ impl App {
         // A step that ignores its cancellation must not hold up the exit.
         self.work.shutdown_background();
     }
+}
+
+/// Brings the deployment files into force. Where they cannot be used, the
+/// server starts with what the store has: a restart must not be an outage.
+async fn declare(
+    engine: &Arc<Engine>,
+    config: &DeploymentsConfig,
+) -> (Arc<Declarations>, Watching) {
+    let declarations = Arc::new(Declarations::new(Arc::clone(engine), config.folder.clone()));
+    // The log has the reason. What the store failed is tried again.
+    if let Err(Problem::Store(_)) = declarations.reload(Author::files(), false).await {
+        declarations.ask();
+    }
+    let settle = Duration::from_millis(config.settle_ms);
+    let watching = Watching::start(Arc::clone(&declarations), config.watch, settle);
+    (declarations, watching)
 }
 
 type Listening = (ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>, SocketAddr);

@@ -48,6 +48,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub database: DatabaseConfig,
     pub documents: DocumentsConfig,
+    pub deployments: DeploymentsConfig,
     pub sandbox: SandboxConfig,
     pub engine: EngineConfig,
     pub usage: UsageConfig,
@@ -101,6 +102,16 @@ pub struct DatabaseConfig {
 #[expect(missing_docs, reason = "config.toml documents every setting, once")]
 pub struct DocumentsConfig {
     pub folder: String,
+}
+
+/// `[deployments]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct DeploymentsConfig {
+    pub folder: PathBuf,
+    pub watch: bool,
+    pub settle_ms: u64,
 }
 
 /// `[engine]`
@@ -229,6 +240,7 @@ impl Config {
             ("database.committers", self.database.committers >= 1, at_least_one),
             ("database.commit_batch", self.database.commit_batch >= 1, at_least_one),
             ("database.commit_queue", self.database.commit_queue >= 1, at_least_one),
+            ("deployments.folder", self.deployments.folder != Path::new(""), "must be a path"),
             ("engine.arbiters", self.engine.arbiters >= 1, at_least_one),
             ("engine.step_threads", self.engine.step_threads >= 1, at_least_one),
             ("engine.max_executions", self.engine.max_executions >= 1, at_least_one),

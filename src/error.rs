@@ -56,6 +56,7 @@ codes! {
     InvalidValue = "invalid_value", BAD_REQUEST, ValidationError, "A value is not allowed.";
     InvalidWorkflow = "invalid_workflow", BAD_REQUEST, ValidationError, "The workflow cannot be used.";
     InputSchemaViolated = "input_schema_violated", BAD_REQUEST, ValidationError, "`input_data` is not what the deployment's schema allows.";
+    InvalidDeclaration = "invalid_declaration", BAD_REQUEST, ValidationError, "A deployment file cannot be used; nothing was changed.";
     NothingToDo = "nothing_to_do", BAD_REQUEST, ValidationError, "Send at least one document or `input_data`.";
     Unauthorized = "unauthorized", UNAUTHORIZED, ClientError, "A valid key is required: `Authorization: Bearer …`.";
     Forbidden = "forbidden", FORBIDDEN, ClientError, "This key does not allow this.";
@@ -71,6 +72,7 @@ codes! {
     StillInUse = "still_in_use", CONFLICT, ClientError, "Something else still uses this.";
     LastKey = "last_key", CONFLICT, ClientError, "Nobody could manage the organisation any more: make another key of tier `full_access` first.";
     KeyClosed = "key_closed", CONFLICT, ClientError, "The key is revoked, switched off or expired; make a new one.";
+    DeclaredInFile = "declared_in_file", CONFLICT, ClientError, "A file declares this; change it there.";
     DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
@@ -222,6 +224,10 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let code = match error {
+            StoreError::Declared(file) => {
+                let detail = format!("The file `{file}` declares this; change it there.");
+                return Self::with_detail(Code::DeclaredInFile, detail);
+            }
             StoreError::NotFound => Code::NotFound,
             StoreError::Conflict(_) => Code::NameTaken,
             StoreError::Referenced => Code::StillInUse,

@@ -28,6 +28,10 @@ pub struct Model {
     pub revision: i32,
     /// Whether it takes submissions.
     pub is_active: bool,
+    /// The file that declares it; none if the API manages it.
+    pub declared_in: Option<String>,
+    /// The file that declared it once and is gone: a file may take it back.
+    pub released_from: Option<String>,
     /// When it was made.
     pub created_at: DateTimeUtc,
     /// When it last changed.

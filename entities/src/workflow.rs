@@ -24,6 +24,10 @@ pub struct Model {
     pub steps: String,
     /// Counts its changes, from 1.
     pub revision: i32,
+    /// The file that declares it; none if the API manages it.
+    pub declared_in: Option<String>,
+    /// The file that declared it once and is gone: a file may take it back.
+    pub released_from: Option<String>,
     /// When it was made.
     pub created_at: DateTimeUtc,
     /// When it last changed.

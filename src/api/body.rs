@@ -12,13 +12,14 @@ use futures_util::StreamExt;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::State;
 use super::answer::{definitions, named};
 use super::budget::Share;
 use crate::error::{ApiError, ApiResult, Code};
+pub use crate::form::Text;
+use crate::form::{self, Misplaced};
 
 /// A JSON body of a known form.
 pub struct Body<T>(pub T);
@@ -151,68 +152,23 @@ pub fn parse(bytes: &[u8]) -> ApiResult<Value> {
 /// # Errors
 /// `invalid_value`.
 pub fn typed<T: DeserializeOwned>(value: Value) -> ApiResult<T> {
-    // serde would take an array for an object, by position.
-    if !value.is_object() {
-        return Err(ApiError::with_detail(Code::InvalidValue, "expected a JSON object"));
-    }
-    serde_path_to_error::deserialize(value).map_err(|error| misplaced(&error))
+    form::read(value).map_err(ApiError::from)
 }
 
 /// The refusal of a value that has not the known form.
 pub fn misplaced<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> ApiError {
-    let message = error.inner().to_string();
-    let path = error.path().to_string();
-    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
-    let place = match (path.as_str(), missing) {
-        (".", None) => return ApiError::with_detail(Code::InvalidValue, cure(&message)),
-        (".", Some(field)) => field.to_owned(),
-        (path, None) => path.to_owned(),
-        (path, Some(field)) => format!("{path}.{field}"),
-    };
-    ApiError::at(Code::InvalidValue, place, cure(&message))
+    Misplaced::of(error).into()
 }
 
-/// What would be right, without the value that is wrong: it may be large, or
-/// content that must not be repeated. What serde expects comes last.
-fn cure(message: &str) -> String {
-    let Some((_, expected)) = message.rsplit_once(", expected ") else {
-        return if message.starts_with("unknown field") { "unknown field" } else { message }.into();
-    };
-    if message.starts_with("unknown field") {
-        format!("unknown field; expected {expected}")
-    } else {
-        format!("expected {expected}")
-    }
-}
-
-/// Text for people: at most 10,000 characters, none of them NUL, which
-/// Postgres cannot store.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-pub struct Text(#[schemars(length(max = 10_000), regex(pattern = r"^[^\u0000]*$"))] String);
-
-impl TryFrom<String> for Text {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.chars().nth(10_000).is_some() {
-            return Err("at most 10000 characters");
-        }
-        if text.contains('\0') {
-            return Err("text without the character U+0000");
-        }
-        Ok(Self(text))
-    }
-}
-
-impl From<Text> for String {
-    fn from(text: Text) -> Self {
-        text.0
+impl From<Misplaced> for ApiError {
+    fn from(fault: Misplaced) -> Self {
+        Self::all(Code::InvalidValue, [(fault.place, fault.cure)])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;

@@ -23,6 +23,7 @@ use crate::engine::audit::Author;
 use crate::engine::manage::DeploymentDraft;
 use crate::engine::settings::Settings;
 use crate::error::{ApiError, ApiResult, Code};
+use crate::form::{API_NAME, is_api_name};
 use crate::store::StoreError;
 
 /// What a deployment has besides its settings.
@@ -54,8 +55,8 @@ const IDENTITY: [&str; 6] =
     ["api_name", "workflow", "display_name", "description", "deployment_type", "is_active"];
 
 /// What only the server writes.
-const READ_ONLY: [&str; 6] =
-    ["id", "public_id", "revision", "api_endpoint", "created_at", "updated_at"];
+const READ_ONLY: [&str; 7] =
+    ["id", "public_id", "revision", "api_endpoint", "declared_in", "created_at", "updated_at"];
 
 fn yes() -> bool {
     true
@@ -96,7 +97,7 @@ impl DeploymentWrite {
         };
         let mut faults = write.settings.faults();
         if !is_api_name(&write.identity.api_name) {
-            faults.push(("api_name".into(), "letters, digits, _ and -, 1 to 64".into()));
+            faults.push(("api_name".into(), API_NAME.into()));
         }
         if faults.is_empty() {
             return Ok(write);
@@ -104,11 +105,6 @@ impl DeploymentWrite {
         let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
         Err(ApiError::all(Code::InvalidValue, faults))
     }
-}
-
-fn is_api_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
 /// A deployment.
@@ -126,6 +122,8 @@ pub struct DeploymentAnswer {
     is_active: bool,
     /// Counts its changes and its workflow's, from 1.
     revision: i32,
+    /// The file that declares it, where it is to be changed; null if it is managed here.
+    declared_in: Option<String>,
     /// Path to submit to.
     api_endpoint: String,
     created_at: String,
@@ -166,6 +164,7 @@ impl DeploymentAnswer {
             deployment_type: kind.into(),
             is_active: row.is_active,
             revision: row.revision,
+            declared_in: row.declared_in,
             created_at: time(row.created_at),
             updated_at: time(row.updated_at),
             settings: serde_json::from_str(&row.settings).unwrap_or_default(),

@@ -18,6 +18,7 @@ mod organisations;
 mod page;
 mod platform_keys;
 mod query;
+mod reload;
 mod schemas;
 pub mod slashes;
 mod unstract;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 
 use crate::config::ServerConfig;
 use crate::engine::Engine;
+use crate::engine::declared::Declarations;
 use crate::error::{ApiError, ApiResult, Code};
 use answer::Answers;
 use budget::Budget;
@@ -54,6 +56,8 @@ pub const OPENAPI_PATH: &str = "/openapi.json";
 pub struct State {
     /// The engine.
     pub engine: Arc<Engine>,
+    /// Deployments declared in files.
+    pub declarations: Arc<Declarations>,
     /// `[server]`
     pub config: ServerConfig,
     /// Hash of the operator token.
@@ -108,6 +112,7 @@ pub fn routes(config: &mut ServiceConfig) {
             resource("/api/v1/admin/organization/{org_id}/platform-key/")
                 .route(post().to(organisations::create_platform_key)),
         )
+        .service(resource("/api/v1/admin/reload/").route(post().to(reload::reload)))
         .service(management());
 }
 

@@ -10,9 +10,7 @@ use serde_json::{Map, Value};
 
 use super::body::Text;
 use crate::error::{ApiError, ApiResult, Code};
-
-/// Characters of a name.
-const MAX_NAME: usize = 200;
+use crate::form::{MAX_NAME, NAME, is_name};
 
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident: $format:literal, $longest:expr;)*) => {
@@ -88,11 +86,7 @@ impl JsonSchema for Name {
 /// `invalid_value` at `name`.
 pub fn name_text(text: Text) -> ApiResult<String> {
     let name = String::from(text);
-    if name.is_empty() || name.chars().count() > MAX_NAME {
-        let detail = format!("1 to {MAX_NAME} characters");
-        return Err(ApiError::at(Code::InvalidValue, "name", detail));
-    }
-    Ok(name)
+    if is_name(&name) { Ok(name) } else { Err(ApiError::at(Code::InvalidValue, "name", NAME)) }
 }
 
 /// An object whose members are not read into `T` yet, which documents it.

@@ -22,7 +22,7 @@ use crate::engine::plan::StepDefinition;
 use crate::error::{ApiError, ApiResult, Code};
 
 /// What only the server writes.
-const READ_ONLY: [&str; 4] = ["id", "revision", "created_at", "updated_at"];
+const READ_ONLY: [&str; 5] = ["id", "revision", "declared_in", "created_at", "updated_at"];
 
 /// A workflow as it is written.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -109,6 +109,8 @@ pub struct WorkflowAnswer {
     steps: Value,
     /// Counts its changes, from 1.
     revision: i32,
+    /// The file that declares it, where it is to be changed; null if it is managed here.
+    declared_in: Option<String>,
     created_at: String,
     updated_at: String,
 }
@@ -127,6 +129,7 @@ impl From<workflow::Model> for WorkflowAnswer {
             description: row.description,
             steps: serde_json::from_str(&row.steps).unwrap_or_default(),
             revision: row.revision,
+            declared_in: row.declared_in,
             created_at: time(row.created_at),
             updated_at: time(row.updated_at),
         }

@@ -43,6 +43,7 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     // Before the start, so that no signal finds nobody listening.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let app = App::start(config).await?;
     let base = format!("http://{}", app.address());
     let mut out = io::stdout();
@@ -55,9 +56,12 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     }
     writeln!(out, "listening on {base}")?;
     out.flush()?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => app.reload(),
+        }
     }
     tracing::info!("draining");
     tokio::select! {

@@ -97,6 +97,11 @@ impl Author {
         }
     }
 
+    /// Deployment files.
+    pub fn files() -> Self {
+        Self { kind: AuthorKind::Files, name: "files".into(), ..Self::server() }
+    }
+
     /// The entry of a change. `changed` names fields and never holds values.
     pub fn entry(
         &self,

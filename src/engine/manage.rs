@@ -96,6 +96,7 @@ impl Engine {
         let mut row =
             workflow_row(current.organisation_id, current.id, draft, expected + 1).await?;
         row.created_at = current.created_at;
+        row.released_from = current.released_from.clone();
         let changed = changed_in_workflow(&current, &row);
         let entry = author.entry(Action::Change, of_workflow(&row), &changed);
         for deployment_id in self.store().replace_workflow(row.clone(), expected, entry).await? {
@@ -155,6 +156,7 @@ impl Engine {
             deployment_row(current.organisation_id, current.id, current.public_id.clone(), draft)?;
         row.revision = expected + 1;
         row.created_at = current.created_at;
+        row.released_from = current.released_from.clone();
         let changed = changed_in_deployment(&current, &row);
         let changed: Vec<&str> = changed.iter().map(String::as_str).collect();
         let entry = author.entry(Action::Change, of_deployment(&row), &changed);
@@ -181,7 +183,7 @@ impl Engine {
     }
 }
 
-fn of_workflow(row: &workflow::Model) -> Subject<'_> {
+pub(super) fn of_workflow(row: &workflow::Model) -> Subject<'_> {
     Subject {
         organisation_id: Some(row.organisation_id),
         resource: "workflow",
@@ -190,7 +192,7 @@ fn of_workflow(row: &workflow::Model) -> Subject<'_> {
     }
 }
 
-fn of_deployment(row: &deployment::Model) -> Subject<'_> {
+pub(super) fn of_deployment(row: &deployment::Model) -> Subject<'_> {
     Subject {
         organisation_id: Some(row.organisation_id),
         resource: "api-deployment",
@@ -199,7 +201,10 @@ fn of_deployment(row: &deployment::Model) -> Subject<'_> {
     }
 }
 
-fn changed_in_workflow(old: &workflow::Model, new: &workflow::Model) -> Vec<&'static str> {
+pub(super) fn changed_in_workflow(
+    old: &workflow::Model,
+    new: &workflow::Model,
+) -> Vec<&'static str> {
     changed(&[
         ("name", old.name != new.name),
         ("description", old.description != new.description),
@@ -212,7 +217,10 @@ fn changed(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
     fields.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect()
 }
 
-fn changed_in_deployment(old: &deployment::Model, new: &deployment::Model) -> Vec<String> {
+pub(super) fn changed_in_deployment(
+    old: &deployment::Model,
+    new: &deployment::Model,
+) -> Vec<String> {
     let fields = [
         ("api_name", old.api_name != new.api_name),
         ("workflow", old.workflow_id != new.workflow_id),
@@ -221,12 +229,18 @@ fn changed_in_deployment(old: &deployment::Model, new: &deployment::Model) -> Ve
         ("is_active", old.is_active != new.is_active),
     ];
     let own = fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned());
+    // Read as settings first: what an older row does not name has its default.
     let settings = |row: &deployment::Model| {
-        serde_json::from_str::<Map<String, Value>>(&row.settings).unwrap_or_default()
+        let read = serde_json::from_str::<Settings>(&row.settings);
+        match read.and_then(serde_json::to_value) {
+            Ok(Value::Object(settings)) => settings,
+            _ => Map::new(),
+        }
     };
     let (old, new) = (settings(old), settings(new));
-    let settings = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
-    own.chain(settings.map(|(name, _)| name.clone())).collect()
+    let other = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    own.chain(other.map(|(name, _)| name).chain(gone).cloned()).collect()
 }
 
 /// Checks steps off the asynchronous threads: their patterns and schemas are
@@ -257,6 +271,8 @@ async fn workflow_row(
         description: draft.description,
         steps,
         revision,
+        declared_in: None,
+        released_from: None,
         created_at: now,
         updated_at: now,
     })
@@ -280,11 +296,13 @@ fn deployment_row(
         settings: json_text(&draft.settings)?,
         revision: 1,
         is_active: draft.is_active,
+        declared_in: None,
+        released_from: None,
         created_at: now,
         updated_at: now,
     })
 }
 
-fn json_text<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn json_text<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Fault(error.to_string()))
 }

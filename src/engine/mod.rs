@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod audit;
 pub mod context;
+pub mod declared;
 pub mod deployment;
 pub mod directory;
 mod execution;
@@ -52,7 +53,7 @@ use directory::{Caller, Directory, Entry, Manager};
 use lifecycle::Status;
 use limiter::RateState;
 use live::Progress;
-use registry::{KeyRegistry, Load, Refresh, RefreshManagers, Revive};
+use registry::{KeyRegistry, Load, Refresh, RefreshManagers, RefreshMany, Revive};
 use submission::Request;
 use sweeper::{SweepError, Sweeper, Swept};
 use usage::Flusher;
@@ -406,6 +407,14 @@ impl Engine {
     /// The store's; then the old state holds on.
     pub async fn refresh(&self, deployment_id: Uuid) -> Result<(), StoreError> {
         self.registry.send(Refresh(deployment_id)).await.map_err(|_| registry_away())?
+    }
+
+    /// Brings many changed or new deployments into force.
+    ///
+    /// # Errors
+    /// The store's; then the old state holds on, for all of them.
+    pub async fn refresh_many(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
+        self.registry.send(RefreshMany(ids)).await.map_err(|_| registry_away())?
     }
 
     /// Brings new, changed or revoked platform keys of an organisation into

@@ -21,8 +21,8 @@ use super::deployment::{Changed, Deployment, Retire};
 use super::directory::Entry;
 use super::plan::Revision;
 use super::recovery;
-use crate::store::StoreError;
 use crate::store::deployments::Deployed;
+use crate::store::{CHUNK, StoreError};
 
 /// How often the registry looks for deployment actors that died.
 const WATCH: Duration = Duration::from_secs(1);
@@ -48,6 +48,11 @@ pub struct Load;
 #[derive(Message)]
 #[rtype(result = "Outcome")]
 pub struct Refresh(pub Uuid);
+
+/// Reads many deployments anew from the store after one change of all of them.
+#[derive(Message)]
+#[rtype(result = "Outcome")]
+pub struct RefreshMany(pub Vec<Uuid>);
 
 /// Builds a deployment's actor again if it is gone.
 #[derive(Message)]
@@ -129,10 +134,31 @@ impl Handler<Refresh> for KeyRegistry {
     fn handle(&mut self, message: Refresh, _: &mut Self::Context) -> Self::Result {
         let context = Arc::clone(&self.context);
         let refresh = async move {
-            let found = context.store.deployed(Some(message.0)).await?;
+            let found = context.store.deployed(Some(vec![message.0])).await?;
             match found.first() {
                 Some(deployed) => enter(&context, deployed).await?,
                 None => retire(&context, message.0).await,
+            }
+            Ok(())
+        };
+        AtomicResponse::new(Box::pin(refresh.into_actor(self)))
+    }
+}
+
+impl Handler<RefreshMany> for KeyRegistry {
+    type Result = AtomicResponse<Self, Outcome>;
+
+    fn handle(&mut self, message: RefreshMany, _: &mut Self::Context) -> Self::Result {
+        let context = Arc::clone(&self.context);
+        let refresh = async move {
+            // All are read before the first is entered: while the store is
+            // away, all stay as they were.
+            let mut found = Vec::with_capacity(message.0.len());
+            for ids in message.0.chunks(CHUNK) {
+                found.extend(context.store.deployed(Some(ids.to_vec())).await?);
+            }
+            for deployed in &found {
+                enter(&context, deployed).await?;
             }
             Ok(())
         };

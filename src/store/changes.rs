@@ -26,6 +26,15 @@ pub(super) async fn announce(
     entry: &audit_entry::Model,
 ) -> Result<(), StoreError> {
     let (kind, ids) = concerned(tx, entry).await?;
+    announce_all(tx, kind, ids).await
+}
+
+/// Announces that nodes must read these resources anew, as [`announce`] does.
+pub(super) async fn announce_all(
+    tx: &DatabaseTransaction,
+    kind: ChangeKind,
+    ids: Vec<Uuid>,
+) -> Result<(), StoreError> {
     let count = i64::try_from(ids.len()).unwrap_or(i64::MAX);
     if count == 0 {
         return Ok(());

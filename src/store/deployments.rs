@@ -13,6 +13,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::declared::undeclared;
 use super::page::{Page, Paged};
 use super::{Store, StoreError, audit};
 
@@ -149,6 +150,7 @@ impl Store {
             Box::pin(async move {
                 let found = of(row.organisation_id).filter(deployment::Column::Id.eq(row.id));
                 let current = found.one(tx).await?.ok_or(StoreError::NotFound)?;
+                undeclared(current.declared_in)?;
                 if current.revision != expected {
                     return Err(StoreError::Stale);
                 }
@@ -176,6 +178,7 @@ impl Store {
             Box::pin(async move {
                 let found = of(organisation_id).filter(deployment::Column::Id.eq(id));
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
+                undeclared(row.declared_in.clone())?;
                 let keys = api_key::Column::DeploymentId.eq(id);
                 let ids = api_key::Entity::find().select_only().column(api_key::Column::Id);
                 let ids = ids.filter(keys.clone()).into_query();
@@ -189,19 +192,21 @@ impl Store {
         .await
     }
 
-    /// Every deployment as the engine runs it, or only the one of `id`.
+    /// Every deployment as the engine runs it, or only those of `ids`, which
+    /// are at most [`super::CHUNK`].
     ///
     /// # Errors
     /// The store's.
-    pub async fn deployed(&self, id: Option<Uuid>) -> Result<Vec<Deployed>, StoreError> {
+    pub async fn deployed(&self, ids: Option<Vec<Uuid>>) -> Result<Vec<Deployed>, StoreError> {
         self.read(move |db| async move {
             let mut deployments = deployment::Entity::find();
             let mut revisions = deployment_revision::Entity::find();
             let mut keys = api_key::Entity::find();
-            if let Some(id) = id {
-                deployments = deployments.filter(deployment::Column::Id.eq(id));
-                revisions = revisions.filter(deployment_revision::Column::DeploymentId.eq(id));
-                keys = keys.filter(api_key::Column::DeploymentId.eq(id));
+            if let Some(ids) = ids {
+                let named = deployment_revision::Column::DeploymentId.is_in(ids.clone());
+                revisions = revisions.filter(named);
+                keys = keys.filter(api_key::Column::DeploymentId.is_in(ids.clone()));
+                deployments = deployments.filter(deployment::Column::Id.is_in(ids));
             }
             let current = Expr::exists(
                 Query::select()

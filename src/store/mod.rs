@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod changes;
 pub mod committer;
+pub mod declared;
 pub mod deployments;
 pub mod executions;
 pub mod keys;
@@ -36,6 +37,10 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use pools::Pools;
 
+/// Rows in one statement: SQLite takes 32,766 variables, and the widest row has
+/// 16 columns.
+pub const CHUNK: usize = 2000;
+
 /// Why the store could not do it. The text is for logs only.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -51,6 +56,9 @@ pub enum StoreError {
     /// Nobody could manage the organisation any more.
     #[error("the last platform key")]
     LastKey,
+    /// A file declares the row; only the file changes it.
+    #[error("declared in {0}")]
+    Declared(String),
     /// The row changed since it was read.
     #[error("changed in between")]
     Stale,

@@ -7,6 +7,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::declared::undeclared;
 use super::deployments::advance;
 use super::page::{Page, Paged};
 use super::{Store, StoreError, audit};
@@ -84,6 +85,7 @@ impl Store {
             Box::pin(async move {
                 let found = of(row.organisation_id).filter(workflow::Column::Id.eq(row.id));
                 let current = found.one(tx).await?.ok_or(StoreError::NotFound)?;
+                undeclared(current.declared_in)?;
                 if current.revision != expected {
                     return Err(StoreError::Stale);
                 }
@@ -117,7 +119,9 @@ impl Store {
         self.write(move |tx| {
             Box::pin(async move {
                 let found = of(organisation_id).filter(workflow::Column::Id.eq(id));
-                found.one(tx).await?.ok_or(StoreError::NotFound)?.delete(tx).await?;
+                let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
+                undeclared(row.declared_in.clone())?;
+                row.delete(tx).await?;
                 audit::record(tx, entry).await
             })
         })

@@ -34,6 +34,8 @@ mod platform_keys;
 mod rate;
 mod readme;
 mod refusals;
+mod reload;
+mod reload_files;
 mod retention;
 mod rotation;
 mod sizes;

@@ -25,6 +25,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("patch", "/api/v1/admin/organization/{org_id}/", "operator_token"),
     ("delete", "/api/v1/admin/organization/{org_id}/", "operator_token"),
     ("post", "/api/v1/admin/organization/{org_id}/platform-key/", "operator_token"),
+    ("post", "/api/v1/admin/reload/", "operator_token"),
     ("post", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/workflow/{id}/", "platform_key"),
@@ -173,7 +174,9 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     assert_eq!(schemes, if wanted.is_empty() { vec![] } else { vec![wanted] }, "{method} {path}");
     let takes_body = ["put", "patch"].contains(&method)
         || (method == "post"
-            && !["/validate/", "/cancel/{execution_id}/"].iter().any(|end| path.ends_with(end)));
+            && !["/validate/", "/cancel/{execution_id}/", "/reload/"]
+                .iter()
+                .any(|end| path.ends_with(end)));
     assert_eq!(operation["requestBody"].is_object(), takes_body, "{method} {path}");
     if ["put", "patch"].contains(&method) {
         assert_eq!(of("header"), ["If-Match"], "{path}");
