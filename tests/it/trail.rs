@@ -38,6 +38,11 @@ async fn leaves_one(
     answer
 }
 
+/// What an entry tells was done, and to what.
+fn told(entry: &Value) -> String {
+    format!("{} {}", entry["action"].as_str().unwrap(), entry["resource"].as_str().unwrap())
+}
+
 on_each_database! {
     async fn every_route_that_changes_something_leaves_exactly_one_entry(database) {
         let server = Server::start(&database).await;
@@ -132,7 +137,6 @@ on_each_database! {
         let server = Server::start(&database).await;
         let (api, target) = (&server.api, server.api.deploy(echo()).await);
         let key = target.platform_key.as_str();
-        let stranger = api.organisation("stranger").await;
         let deployment = managed(&format!("api-deployment/{}/", target.id));
         let secret = json!({"description": "not to be repeated", "display_name": "nor this"});
         assert_eq!(call(api, Method::PATCH, &deployment, key, &secret).await.status(), 200);
@@ -142,7 +146,6 @@ on_each_database! {
 
         let whole = trail(api, key, "").await;
         let entries = whole["results"].as_array().unwrap();
-        let told = |entry: &Value| format!("{} {}", entry["action"].as_str().unwrap(), entry["resource"].as_str().unwrap());
         let actions: Vec<_> = entries.iter().map(told).collect();
         assert_eq!(actions, ["revoke key", "create key", "change api-deployment", "create api-deployment", "create workflow", "create organization"]);
         let times: Vec<_> = entries.iter().map(|entry| entry["created_at"].as_str().unwrap()).collect();
@@ -176,6 +179,18 @@ on_each_database! {
             assert_eq!(found["results"], json!(expected), "{query}");
             assert_eq!(found["count"], expected.len(), "{query}");
         }
+        server.stop().await;
+    }
+}
+
+on_each_database! {
+    async fn the_links_of_the_trail_keep_its_filters_and_odd_filters_are_refused(database) {
+        let server = Server::start(&database).await;
+        let (api, target) = (&server.api, server.api.deploy(echo()).await);
+        let key = target.platform_key.as_str();
+        let keys = managed(&format!("api-deployment/{}/key/", target.id));
+        assert_eq!(call(api, Method::POST, &keys, key, &json!({})).await.status(), 201);
+        let stranger = api.organisation("stranger").await;
         // The links keep the filters.
         let mut path = Some(managed("audit/?action=create&page_size=3"));
         let mut seen = Vec::new();
