@@ -7,6 +7,8 @@ pub mod deployment;
 pub mod deployment_revision;
 pub mod enums;
 pub mod execution;
+pub mod execution_tag;
+pub mod former_deployment;
 pub mod node;
 pub mod organisation;
 pub mod platform_key;

@@ -6,6 +6,7 @@ pub use sea_orm_migration::{MigratorTrait, prelude::*};
 
 mod m20261123_000001_management;
 mod m20261123_000002_executions;
+mod m20261123_000008_history;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261123_000001_management::Migration),
             Box::new(m20261123_000002_executions::Migration),
+            Box::new(m20261123_000008_history::Migration),
         ]
     }
 }

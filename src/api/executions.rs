@@ -126,7 +126,7 @@ pub async fn cancel(
     id: ExecutionId,
 ) -> ApiResult<Answer<StatusAnswer>> {
     let entry = &caller.0.entry;
-    let progress = state.engine.cancel(entry, id.0).await.map_err(|error| match error {
+    let progress = state.engine.cancel(entry.id, id.0).await.map_err(|error| match error {
         CancelError::Ended => ApiError::new(Code::AlreadyEnded),
         CancelError::Store(error) => error.into(),
     })?;

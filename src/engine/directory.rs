@@ -113,6 +113,8 @@ pub struct Caller {
     pub entry: Arc<Entry>,
     /// By which key.
     pub key_id: Uuid,
+    /// The key's hash, to ask again whether it still opens.
+    pub key_hash: KeyHash,
 }
 
 /// Keys, names and deployments.
@@ -131,7 +133,8 @@ impl Directory {
         if key.expires_at.is_some_and(|end| end <= now) {
             return None;
         }
-        Some(Caller { entry: self.entry(key.deployment_id)?, key_id: key.id })
+        let entry = self.entry(key.deployment_id)?;
+        Some(Caller { entry, key_id: key.id, key_hash: *hash })
     }
 
     /// Who bears the platform key of that hash, if it is active and has not

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use millrace_entities::enums::WorkflowKind;
-use millrace_entities::{api_key, deployment, deployment_revision, organisation, workflow};
+use millrace_entities::{
+    api_key, deployment, deployment_revision, former_deployment, organisation, workflow,
+};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, ModelTrait,
@@ -158,7 +160,8 @@ impl Store {
     }
 
     /// Deletes a deployment and its keys. Its revisions and executions stay,
-    /// for those still running.
+    /// for those still running and for whoever looks back, and so does its
+    /// name.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -173,6 +176,13 @@ impl Store {
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
                 let keys = api_key::Column::DeploymentId.eq(id);
                 api_key::Entity::delete_many().filter(keys).exec(tx).await?;
+                let former = former_deployment::Model {
+                    id,
+                    organisation_id,
+                    api_name: row.api_name.clone(),
+                    deleted_at: crate::clock::now(),
+                };
+                former.into_active_model().insert(tx).await?;
                 row.delete(tx).await?;
                 Ok(())
             })

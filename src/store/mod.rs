@@ -11,6 +11,7 @@ pub mod nodes;
 pub mod organisations;
 pub mod page;
 mod pools;
+pub mod records;
 pub mod settings;
 pub mod workflows;
 
