@@ -17,6 +17,7 @@ use crate::api::{self, State};
 use crate::config::{Config, ConfigError};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
 use crate::engine::Engine;
+use crate::engine::admission::Gauge;
 use crate::error::{ApiError, Code};
 use crate::ids;
 use crate::sandbox::Sandbox;
@@ -94,7 +95,12 @@ impl App {
         let engine =
             Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
         let engine = Arc::new(engine.await?);
-        let state = State { engine: Arc::clone(&engine), config: config.server.clone(), operator };
+        let state = State {
+            engine: Arc::clone(&engine),
+            config: config.server.clone(),
+            operator,
+            event_streams: Gauge::default(),
+        };
         let (http, serving, address) = listen(state)?;
         Ok(Self { engine, http, serving, address, operator_token, work })
     }

@@ -5,6 +5,7 @@ pub mod auth;
 mod body;
 mod deployments;
 pub mod envelope;
+mod events;
 mod executions;
 mod health;
 mod intake;
@@ -13,6 +14,7 @@ pub mod negotiate;
 mod organisations;
 mod page;
 mod query;
+mod records;
 pub mod slashes;
 mod unstract;
 mod workflows;
@@ -36,6 +38,7 @@ use uuid::Uuid;
 
 use crate::config::ServerConfig;
 use crate::engine::Engine;
+use crate::engine::admission::Gauge;
 use crate::error::{ApiError, ApiResult, Code};
 use answer::Answers;
 
@@ -50,6 +53,8 @@ pub struct State {
     pub config: ServerConfig,
     /// Hash of the operator token.
     pub operator: blake3::Hash,
+    /// Callers that follow events.
+    pub event_streams: Gauge,
 }
 
 /// The URL table. Resources, not single routes: a resource answers a wrong
@@ -71,6 +76,10 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(
             resource("/deployment/{api_key}/result/{execution_id}/")
                 .route(get().to(executions::result)),
+        )
+        .service(
+            resource("/deployment/{api_key}/events/{execution_id}/")
+                .route(get().to(events::follow)),
         )
         .service(
             resource("/deployment/{api_key}/cancel/{execution_id}/")
@@ -121,6 +130,11 @@ fn management() -> Scope {
                 .route(get().to(keys::get))
                 .route(delete().to(keys::revoke)),
         )
+        .service(resource("/execution/").route(get().to(records::list)))
+        .service(resource("/execution/{id}/").route(get().to(records::get)))
+        .service(resource("/execution/{id}/steps/").route(get().to(records::steps)))
+        .service(resource("/execution/{id}/logs/").route(get().to(records::logs)))
+        .service(resource("/execution/{id}/cancel/").route(post().to(records::cancel)))
 }
 
 /// The head of the OpenAPI document.

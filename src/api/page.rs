@@ -8,7 +8,9 @@ use apistos::paths::Parameter;
 use apistos::reference_or::ReferenceOr;
 use apistos::{ApiComponent, Schema};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use url::form_urlencoded;
 
 use super::answer::Answers;
 use super::query::Query;
@@ -17,6 +19,9 @@ use crate::store::page::{Page, Paged};
 
 const MAX_PAGE_SIZE: u64 = 1000;
 const PAGE_SIZE: u64 = 50;
+
+/// The names of [`PageQuery`].
+const PAGE_PARAMETERS: [&str; 2] = ["page", "page_size"];
 
 /// Which page.
 #[derive(Deserialize, JsonSchema, ApiComponent)]
@@ -54,26 +59,77 @@ pub struct Paging {
     /// The page in the store's terms.
     pub page: Page,
     path: String,
+    /// The rest of the query, which every page of one list has in common.
+    filter: String,
 }
 
 impl Paging {
-    fn of(request: &HttpRequest) -> ApiResult<Self> {
-        let page = Query::<PageQuery>::of(request)?.0.page()?;
-        Ok(Self { page, path: request.path().to_owned() })
-    }
-
     /// Path and query of another page of the list.
     fn link(&self, index: u64) -> String {
-        format!("{}?page={}&page_size={}", self.path, index + 1, self.page.size)
+        let Self { page, path, filter } = self;
+        let and = if filter.is_empty() { "" } else { "&" };
+        format!("{path}?{filter}{and}page={}&page_size={}", index + 1, page.size)
     }
 }
+
+/// Which page of a list that can be narrowed down by the parameters of `F`,
+/// which refuses what it does not know.
+pub struct Filtered<F> {
+    /// Which page.
+    pub paging: Paging,
+    /// What narrows the list down.
+    pub filter: F,
+}
+
+impl<F: DeserializeOwned> Filtered<F> {
+    fn of(request: &HttpRequest) -> ApiResult<Self> {
+        let part = |of_page: bool| {
+            let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+            let named = |name: &str| PAGE_PARAMETERS.contains(&name) == of_page;
+            let pairs = pairs.filter(|(name, _)| named(name));
+            form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+        };
+        let page = Query::<PageQuery>::of_text(&part(true))?.0.page()?;
+        let rest = part(false);
+        let filter = Query::of_text(&rest)?.0;
+        Ok(Self { paging: Paging { page, path: request.path().to_owned(), filter: rest }, filter })
+    }
+}
+
+/// Nothing narrows the list down.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unfiltered {}
 
 impl FromRequest for Paging {
     type Error = ApiError;
     type Future = Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Filtered::<Unfiltered>::of(request).map(|whole| whole.paging))
+    }
+}
+
+impl<F: DeserializeOwned> FromRequest for Filtered<F> {
+    type Error = ApiError;
+    type Future = Ready<ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Self::of(request))
+    }
+}
+
+impl<F: ApiComponent> ApiComponent for Filtered<F> {
+    fn child_schemas() -> Vec<(String, ReferenceOr<Schema>)> {
+        Query::<F>::child_schemas()
+    }
+
+    fn schema() -> Option<(String, ReferenceOr<Schema>)> {
+        None
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        [Query::<F>::parameters(), Paging::parameters()].concat()
     }
 }
 

@@ -22,8 +22,15 @@ impl<T: DeserializeOwned> Query<T> {
     /// # Errors
     /// `invalid_value` with the parameter.
     pub fn of(request: &HttpRequest) -> ApiResult<Self> {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
-        let query = serde_urlencoded::Deserializer::new(pairs);
+        Self::of_text(request.query_string())
+    }
+
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// `invalid_value` with the parameter.
+    pub fn of_text(text: &str) -> ApiResult<Self> {
+        let query = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
         serde_path_to_error::deserialize(query).map(Self).map_err(|error| misplaced(&error))
     }
 }
