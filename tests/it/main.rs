@@ -17,6 +17,7 @@ mod crash;
 mod demo;
 mod dependencies;
 mod documents;
+mod event_stream;
 mod events;
 mod intake;
 mod invoices;

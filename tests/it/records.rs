@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::events::{documents, follow, two_steps};
+use crate::event_stream::{documents, follow, two_steps};
 use crate::support::{Api, ORG, Server, Target, json_of, on_each_database};
 
 const BASE: &str = "/unstract/acme/api/v2/execution/";
