@@ -18,6 +18,7 @@ use crate::api::{self, State};
 use crate::config::{Config, ConfigError, DeploymentsConfig};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
 use crate::engine::Engine;
+use crate::engine::admission::Gauge;
 use crate::engine::audit::Author;
 use crate::engine::declared::outcome::Problem;
 use crate::engine::declared::{Declarations, Watching};
@@ -114,6 +115,7 @@ impl App {
             declarations: Arc::clone(&declarations),
             config: config.server.clone(),
             operator,
+            event_streams: Gauge::default(),
         };
         let (http, serving, address) = listen(state)?;
         Ok(Self { engine, declarations, watching, http, serving, address, operator_token, work })

@@ -79,6 +79,7 @@ pub struct ServerConfig {
     pub head_seconds: u64,
     pub keep_alive_seconds: u64,
     pub disconnect_seconds: u64,
+    pub max_event_streams: usize,
 }
 
 /// `[database]`

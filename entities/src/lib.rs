@@ -11,6 +11,8 @@ pub mod deployment_revision;
 pub mod document_ref;
 pub mod enums;
 pub mod execution;
+pub mod execution_tag;
+pub mod former_deployment;
 pub mod key_use;
 pub mod node;
 pub mod organisation;

@@ -10,6 +10,7 @@ mod m20261123_000003_audit;
 mod m20261123_000004_keys;
 mod m20261123_000006_usage;
 mod m20261123_000007_retention;
+mod m20261123_000008_history;
 mod m20261123_000009_declared;
 
 /// All migrations, in order.
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000004_keys::Migration),
             Box::new(m20261123_000006_usage::Migration),
             Box::new(m20261123_000007_retention::Migration),
+            Box::new(m20261123_000008_history::Migration),
             Box::new(m20261123_000009_declared::Migration),
         ]
     }

@@ -127,7 +127,7 @@ pub async fn cancel(
     id: ExecutionId,
 ) -> ApiResult<Answer<StatusAnswer>> {
     let entry = &caller.0.entry;
-    let progress = state.engine.cancel(entry, id.0).await.map_err(|error| match error {
+    let progress = state.engine.cancel(entry.id, id.0).await.map_err(|error| match error {
         CancelError::Ended => ApiError::new(Code::AlreadyEnded),
         CancelError::Store(error) => error.into(),
     })?;
@@ -207,6 +207,17 @@ impl From<CommitError> for ApiError {
     }
 }
 
+/// Refuses what has gone with its result.
+///
+/// # Errors
+/// `result_expired`.
+pub(super) fn refuse_expired(progress: &Progress) -> ApiResult<()> {
+    match progress.expires_at {
+        Some(end) if end <= crate::clock::now() => Err(ApiError::new(Code::ResultExpired)),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses the result of an execution that has none.
 async fn refuse_failed(
     state: &State,
@@ -214,9 +225,7 @@ async fn refuse_failed(
     id: Uuid,
     progress: &Progress,
 ) -> ApiResult<()> {
-    if progress.expires_at.is_some_and(|end| end <= crate::clock::now()) {
-        return Err(ApiError::new(Code::ResultExpired));
-    }
+    refuse_expired(progress)?;
     match progress.status {
         Status::Stopped => Err(ApiError::new(Code::ExecutionStopped)),
         Status::Error => {

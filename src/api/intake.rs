@@ -26,7 +26,7 @@ use super::budget::Budget;
 use crate::documents::store::Stored;
 use crate::documents::{DocumentStore, StoreError};
 use crate::engine::plan::Revision;
-use crate::engine::submission::Request;
+use crate::engine::submission::{MAX_TAG, MAX_TAGS, Request, is_tag};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::steps::DocumentRef;
 
@@ -112,6 +112,11 @@ fn check(intake: &Intake) -> ApiResult<()> {
     if !(-1..=MAX_TIMEOUT).contains(&intake.timeout) {
         let detail = format!("from -1 to {MAX_TIMEOUT} seconds");
         return Err(ApiError::at(Code::InvalidValue, "timeout", detail));
+    }
+    let tags = &intake.request.tags;
+    if tags.len() > MAX_TAGS || !tags.iter().all(|tag| is_tag(tag)) {
+        let detail = format!("at most {MAX_TAGS} tags of 1 to {MAX_TAG} characters, none U+0000");
+        return Err(ApiError::at(Code::InvalidValue, "tags", detail));
     }
     for (name, value) in
         [("parameters", &intake.request.parameters), ("custom_data", &intake.request.custom_data)]

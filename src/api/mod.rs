@@ -9,6 +9,7 @@ pub mod budget;
 mod deployments;
 pub mod docs;
 pub mod envelope;
+mod events;
 mod executions;
 mod health;
 mod intake;
@@ -18,6 +19,7 @@ mod organisations;
 mod page;
 mod platform_keys;
 mod query;
+mod records;
 mod reload;
 mod schemas;
 pub mod slashes;
@@ -44,6 +46,7 @@ use uuid::Uuid;
 
 use crate::config::ServerConfig;
 use crate::engine::Engine;
+use crate::engine::admission::Gauge;
 use crate::engine::declared::Declarations;
 use crate::error::{ApiError, ApiResult, Code};
 use answer::Answers;
@@ -64,6 +67,8 @@ pub struct State {
     pub operator: blake3::Hash,
     /// What request bodies may take in memory.
     pub bodies: Budget,
+    /// Callers that follow events.
+    pub event_streams: Gauge,
 }
 
 /// The URL table. Resources, not single routes: a resource answers a wrong
@@ -85,6 +90,10 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(
             resource("/deployment/{api_key}/result/{execution_id}/")
                 .route(get().to(executions::result)),
+        )
+        .service(
+            resource("/deployment/{api_key}/events/{execution_id}/")
+                .route(get().to(events::follow)),
         )
         .service(
             resource("/deployment/{api_key}/cancel/{execution_id}/")
@@ -173,6 +182,11 @@ fn management() -> Scope {
         )
         .service(resource("/platform-key/{id}/rotate/").route(post().to(platform_keys::rotate)))
         .service(resource("/audit/").route(get().to(audit::list)))
+        .service(resource("/execution/").route(get().to(records::list)))
+        .service(resource("/execution/{id}/").route(get().to(records::get)))
+        .service(resource("/execution/{id}/steps/").route(get().to(records::steps)))
+        .service(resource("/execution/{id}/logs/").route(get().to(records::logs)))
+        .service(resource("/execution/{id}/cancel/").route(post().to(records::cancel)))
 }
 
 /// The head of the OpenAPI document.

@@ -7,7 +7,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{Accept, Header, Quality};
 use actix_web::middleware::Next;
 
-use super::docs;
+use super::{docs, events};
 use crate::error::{ApiError, Code};
 
 /// What a family of routes answers with, and what a caller may accept so that
@@ -32,10 +32,16 @@ const ASSET: Spoken = Spoken {
     cure: "This is `text/css` or `text/javascript`; accept that.",
 };
 
+const STREAM: Spoken = Spoken {
+    accepted: &["*/*", "text/*", "text/event-stream"],
+    cure: "Answers are `text/event-stream`; accept that.",
+};
+
 fn spoken(path: &str) -> &'static Spoken {
     match path {
         path if docs::is_page(path) => &PAGE,
         path if docs::is_asset(path) => &ASSET,
+        path if events::is_path(path) => &STREAM,
         _ => &API,
     }
 }

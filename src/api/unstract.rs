@@ -117,9 +117,7 @@ async fn answer(
 ) -> ApiResult<Answer<UnstractStatus>> {
     let id: Uuid = query.execution_id.parse().map_err(|_| ApiError::new(Code::NotFound))?;
     let progress = state.engine.progress(entry, id).await?;
-    if progress.expires_at.is_some_and(|end| end <= crate::clock::now()) {
-        return Err(ApiError::new(Code::ResultExpired));
-    }
+    executions::refuse_expired(&progress)?;
     let message = match progress.status {
         Status::Completed => answers::files(state, entry, id).await?,
         _ => None,

@@ -1,7 +1,7 @@
 //! What the engine's actors share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::ArbiterHandle;
 use tokio::runtime::Handle;
@@ -43,7 +43,8 @@ pub struct Context {
     pub lives: TaskTracker,
     /// Cancelled when running work must be handed back at once.
     pub hand_back: CancellationToken,
-    draining: AtomicBool,
+    /// Cancelled when new work is refused from now on.
+    pub draining: CancellationToken,
     arbiters: Vec<ArbiterHandle>,
     next_arbiter: AtomicUsize,
 }
@@ -75,7 +76,7 @@ impl Context {
             usage: Arc::default(),
             lives: TaskTracker::new(),
             hand_back: CancellationToken::new(),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             arbiters,
             next_arbiter: AtomicUsize::new(0),
         }
@@ -83,12 +84,12 @@ impl Context {
 
     /// Whether new work is refused.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.is_cancelled()
     }
 
     /// Refuses new work from now on.
     pub fn start_draining(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.cancel();
     }
 
     /// The thread for the next actor, in turn.

@@ -117,6 +117,8 @@ pub struct Caller {
     pub entry: Arc<Entry>,
     /// By which key.
     pub key_id: Uuid,
+    /// The key's hash, to ask again whether it still opens.
+    pub key_hash: KeyHash,
 }
 
 /// Keys, names and deployments.
@@ -140,7 +142,7 @@ impl Directory {
         }
         let entry = self.entry(key.deployment_id)?;
         self.uses.mark(key.id, now);
-        Some(Caller { entry, key_id: key.id })
+        Some(Caller { entry, key_id: key.id, key_hash: *hash })
     }
 
     /// Who bears the platform key of that hash, if it is active and has not

@@ -19,8 +19,9 @@ use super::lifecycle::{self, Event, Status};
 use super::live::Live;
 use super::plan::Revision;
 use super::run::{self, Outcome};
-use crate::clock;
-use crate::store::committer::{Claim, CommitError, Ending, Write};
+use super::walk::{error_value, number};
+use crate::steps::StepError;
+use crate::store::committer::{Claim, CommitError, Ending, StepRow, Write};
 use crate::usage::Subject;
 
 /// Between tries to write down the end while the store is away.
@@ -154,7 +155,8 @@ async fn end(
             Status::Error
         }
     };
-    let ended_at = clock::now();
+    let steps = last_steps(revision, live, claim, &outcome).await;
+    let ended_at = live.events.now();
     let ttl = revision.settings.result_ttl_seconds.map(|ttl| chrono::Duration::seconds(ttl.into()));
     let expires_at = ttl.map(|ttl| ended_at + ttl);
     let ending = Ending {
@@ -168,16 +170,19 @@ async fn end(
         started_at: live.progress.borrow().started_at,
         ended_at,
         expires_at,
+        steps,
     };
     let Some(written) = persist(context, entry, claim, ending).await else { return };
     let status = written.status;
     let time = written.started_at.map(|start| (ended_at - start).to_std().unwrap_or_default());
     context.usage.ended(Subject::new(entry.id, live.key_id), status, time);
+    let error = written.error.and_then(|text| serde_json::from_str(&text).ok());
+    live.events.end(status, ended_at, error.as_ref());
     live.progress.send_modify(|progress| {
         progress.status = status;
         progress.ended_at = Some(ended_at);
         progress.expires_at = expires_at;
-        progress.error = written.error.and_then(|text| serde_json::from_str(&text).ok());
+        progress.error = error;
         progress.documents_failed = outcome.documents_failed;
     });
     tracing::info!(
@@ -186,6 +191,37 @@ async fn end(
         documents_failed = outcome.documents_failed,
         "execution ended"
     );
+}
+
+/// What is recorded of steps together with the end: the outcome of the last
+/// one, and what the end interrupts.
+async fn last_steps(
+    revision: &Revision,
+    live: &Live,
+    claim: Claim,
+    outcome: &Outcome,
+) -> Vec<StepRow> {
+    let reason = match &outcome.error {
+        Some(error) => error.clone(),
+        None => error_value(&StepError::cancelled()),
+    };
+    let kept = outcome.steps.iter().filter_map(|row| usize::try_from(row.document_index).ok());
+    let interrupted = live.events.close(&reason, &kept.collect::<Vec<_>>()).into_iter();
+    let plan = revision.plan().await.ok();
+    let id_of = |step: usize| Some(plan.as_ref()?.steps.get(step)?.id.clone());
+    let interrupted = interrupted.map(|step| StepRow {
+        execution_id: claim.execution_id,
+        document_index: number(step.document),
+        step_index: number(step.step),
+        step_id: id_of(step.step).unwrap_or_default(),
+        attempt: claim.attempt,
+        output: None,
+        output_hash: None,
+        error: Some(reason.to_string()),
+        started_at: step.started_at,
+        ended_at: step.ended_at,
+    });
+    outcome.steps.iter().cloned().chain(interrupted).collect()
 }
 
 fn count(number: usize) -> i32 {
@@ -226,6 +262,10 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
                 ending.status = Status::Error;
                 ending.result = None;
                 ending.result_hash = None;
+                // What the step gave may be what cannot be stored.
+                for step in &mut ending.steps {
+                    step.output = None;
+                }
                 let error = json!({"code": "result_unstorable", "detail": "the result could not be stored"});
                 ending.error = Some(error.to_string());
             }
@@ -234,7 +274,10 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
                 in_doubt = true;
                 tokio::select! {
                     () = tokio::time::sleep(STORE_AWAY) => {
-                        run::refresh(context, ending.result_hash.as_deref()).await;
+                        let outputs = ending.steps.iter().filter_map(|step| step.output_hash.as_deref());
+                        for hash in ending.result_hash.as_deref().into_iter().chain(outputs) {
+                            run::refresh(context, Some(hash)).await;
+                        }
                     }
                     () = context.hand_back.cancelled() => return None,
                 }

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::events::EventLog;
 use super::lifecycle::{self, Status};
+use crate::store::records::Summary;
 
 /// Where an execution stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,11 @@ pub struct Progress {
 impl Progress {
     /// What the store knows.
     pub fn from_row(row: &execution::Model) -> Self {
+        Self::from_summary(&Summary::of(row))
+    }
+
+    /// What the store knows.
+    pub fn from_summary(row: &Summary) -> Self {
         let documents_total = usize::try_from(row.documents_total).unwrap_or_default().max(1);
         let ended = lifecycle::is_terminal(row.status);
         Self {
@@ -68,6 +75,8 @@ pub struct Live {
     pub key_id: Option<Uuid>,
     /// Changes are announced here, the terminal status after its commit.
     pub progress: watch::Sender<Progress>,
+    /// What happened so far.
+    pub events: EventLog,
     /// Cancelled when a caller wants the execution stopped.
     pub cancel: CancellationToken,
     started: AtomicBool,
@@ -81,7 +90,9 @@ impl Live {
             cancel.cancel();
         }
         let progress = watch::Sender::new(Progress::from_row(row));
-        Arc::new(Self { key_id: row.key_id, progress, cancel, started: AtomicBool::new(false) })
+        let events = EventLog::new(row);
+        let started = AtomicBool::new(false);
+        Arc::new(Self { key_id: row.key_id, progress, events, cancel, started })
     }
 
     /// Whether an execution actor has it in hand.

@@ -9,13 +9,16 @@ pub mod context;
 pub mod declared;
 pub mod deployment;
 pub mod directory;
+pub mod events;
 mod execution;
 mod feed;
+pub mod history;
 pub mod lifecycle;
 pub mod limiter;
 pub mod live;
 pub mod manage;
 pub mod plan;
+mod record;
 pub mod recovery;
 pub mod registry;
 mod result;
@@ -44,6 +47,7 @@ use crate::documents::StoreError as DocumentError;
 use crate::ids::Key;
 use crate::steps::{DocumentRef, Services};
 use crate::store::committer::{CommitError, Committer, ExecutionRow, Write};
+use crate::store::records::{Scope, Summary};
 use crate::store::retention::has_no_content;
 use crate::store::{Store, StoreError};
 use crate::usage::{Subject, Usage};
@@ -188,6 +192,12 @@ impl Engine {
         self.context.directory.entry_named(public_id)
     }
 
+    /// Whether the key that opened a deployment to the caller still does.
+    pub fn still_opens(&self, caller: &Caller) -> bool {
+        let now = self.context.directory.caller(&caller.key_hash, Utc::now());
+        now.is_some_and(|now| now.entry.id == caller.entry.id)
+    }
+
     /// Whose platform key this is; no mailbox, no database.
     pub fn manager(&self, key: &Key) -> Option<Manager> {
         self.context.directory.manager(&key.hash(), Utc::now())
@@ -243,14 +253,14 @@ impl Engine {
     ) -> Result<row::Model, CommitError> {
         let row = self.new_row(caller, &admission, request, documents)?;
         let (count, bytes) = (documents.len(), documents.iter().map(|one| one.size).sum());
+        let tags = request.tags.clone();
         let engine = Arc::clone(self);
         let entry = Arc::clone(&caller.entry);
         // A task of its own: a caller that goes away between the commit and
         // the start must not leave an accepted execution behind.
         let accepted = self.context.work.spawn(async move {
-            let committed =
-                engine.context.committer.commit(Write::Accept(Box::new(row.clone()))).await;
-            match committed {
+            let accept = Write::Accept(Box::new(row.clone()), tags);
+            match engine.context.committer.commit(accept).await {
                 Ok(()) => {
                     let subject = Subject::new(row.deployment_id, row.key_id);
                     engine.context.usage.accepted(subject, count, bytes);
@@ -323,6 +333,13 @@ impl Engine {
         Ok(Progress::from_row(&self.context.store.execution(entry.id, id).await?))
     }
 
+    /// Where an execution stands, of which the store knows `row`.
+    pub fn progress_of(&self, row: &Summary) -> Progress {
+        let entry = self.context.directory.entry(row.deployment_id);
+        let live = entry.and_then(|entry| entry.live.get(&row.id).map(|live| Arc::clone(&live)));
+        live.map_or_else(|| Progress::from_summary(row), |live| live.progress.borrow().clone())
+    }
+
     /// Waits until the execution's progress is as `wanted`, or it has ended,
     /// or `limit` is over; returns where it stands then.
     ///
@@ -363,16 +380,18 @@ impl Engine {
     ///
     /// # Errors
     /// [`CancelError::Ended`] if it had ended otherwise.
-    pub async fn cancel(&self, entry: &Entry, id: Uuid) -> Result<Progress, CancelError> {
-        if !self.context.store.request_cancel(entry.id, id).await? {
-            let row = self.context.store.execution(entry.id, id).await?;
-            return match row.status {
-                Status::Stopped => Ok(Progress::from_row(&row)),
-                _ => Err(CancelError::Ended),
-            };
+    pub async fn cancel(&self, deployment_id: Uuid, id: Uuid) -> Result<Progress, CancelError> {
+        let entry = self.context.directory.entry(deployment_id);
+        let asked = self.context.store.request_cancel(deployment_id, id).await?;
+        if asked && let Some(entry) = entry {
+            entry.tell(Cancel(id)).await;
+            return Ok(self.progress(&entry, id).await?);
         }
-        entry.tell(Cancel(id)).await;
-        Ok(self.progress(entry, id).await?)
+        let row = self.context.store.summary(Scope::Deployment(deployment_id), id).await?;
+        match row.status {
+            Status::Completed | Status::Error => Err(CancelError::Ended),
+            _ => Ok(Progress::from_summary(&row)),
+        }
     }
 
     /// The result of an execution that completed, as JSON text; none if it

@@ -188,6 +188,7 @@ async fn fail(context: &Context, row: &execution::Model, code: &str, detail: &st
         started_at: row.started_at,
         ended_at: clock::now(),
         expires_at: None,
+        steps: Vec::new(),
     };
     let claim = context.claim(row.id, row.attempt);
     match context.committer.commit(Write::End(claim, Box::new(ending))).await {

@@ -7,7 +7,7 @@ use super::run::Job;
 use super::walk::{DocumentOutcome, StepTime, error_value, seconds_between};
 
 /// How a submission without documents names its one result.
-const NO_DOCUMENT: &str = "input_data";
+pub(super) const NO_DOCUMENT: &str = "input_data";
 
 /// The list of `FILE`.
 pub(super) fn files(job: &Job, outcomes: Vec<DocumentOutcome>) -> Value {

@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::directory::Entry;
 use super::execution::{Work, start_event};
+use super::history;
 use super::lifecycle::{self, Event};
 use super::live::Live;
 use super::plan::{Plan, Revision};
 use super::result;
 use super::submission::Request;
 use super::walk::{DocumentOutcome, Walk};
-use crate::clock;
 use crate::steps::DocumentRef;
-use crate::store::committer::{Claim, CommitError, Write};
+use crate::store::committer::{Claim, CommitError, StepRow, Write};
+use crate::store::records::StepMark;
 
 /// Between tries to read what is needed while the store is away.
 pub(super) const STORE_AWAY: Duration = Duration::from_millis(250);
@@ -38,13 +39,15 @@ pub struct Outcome {
     pub result: Option<String>,
     /// The result in the document store, if it is large.
     pub result_hash: Option<String>,
+    /// Outcomes of steps that are recorded with the end.
+    pub steps: Vec<StepRow>,
 }
 
 impl Outcome {
     /// The whole execution failed.
     pub fn failed(code: &str, detail: &str) -> Self {
         let error = Some(json!({"code": code, "detail": detail}));
-        Self { event: Event::Fail, documents_failed: 0, error, result: None, result_hash: None }
+        Self { event: Event::Fail, error, ..Self::stopped() }
     }
 
     fn stopped() -> Self {
@@ -54,6 +57,7 @@ impl Outcome {
             error: None,
             result: None,
             result_hash: None,
+            steps: Vec::new(),
         }
     }
 }
@@ -67,6 +71,8 @@ pub(super) struct Job {
     pub(super) live: Arc<Live>,
     pub(super) claim: Claim,
     pub(super) request: Request,
+    /// Whether it has one document, or none and runs once.
+    pub(super) is_single: bool,
     /// What an earlier attempt recorded, by document and step.
     pub(super) recorded: HashMap<(i32, i32), step_run::Model>,
     /// Cancelled when the execution is stopped or its time is up.
@@ -100,7 +106,12 @@ pub(super) async fn execute(
         ));
     };
     begin(context, live, claim, &plan).await?;
-    let recorded = if row.attempt > 1 { recorded(context, claim).await } else { HashMap::new() };
+    let mut earlier = HashMap::new();
+    if claim.attempt > 1 {
+        earlier = recorded(context, claim).await;
+        let marks = earlier.values().map(StepMark::of).collect();
+        live.events.resume(claim.attempt, history::of_documents(marks, plan.steps.len()));
+    }
     let job = Arc::new(Job {
         context: Arc::clone(context),
         org_id: entry.org_id.clone(),
@@ -109,7 +120,8 @@ pub(super) async fn execute(
         live: Arc::clone(live),
         claim,
         request,
-        recorded,
+        is_single: documents.len() <= 1,
+        recorded: earlier,
         cancel: live.cancel.child_token(),
     });
     let outcomes = match within_limits(&job, documents).await {
@@ -146,7 +158,7 @@ fn parse(row: &execution::Model) -> Result<(Request, Vec<DocumentRef>), serde_js
 /// nobody minds. A later one does: an execution that kills its node must be
 /// seen to have run, or it would be tried for ever.
 async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) -> Option<()> {
-    let now = clock::now();
+    let now = live.events.now();
     loop {
         let committed = match context.committer.enqueue(Write::Begin(claim, now)).await {
             Ok(_) if claim.attempt == 1 => break,
@@ -161,6 +173,9 @@ async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) -> Opt
                 tokio::time::sleep(STORE_AWAY).await;
             }
         }
+    }
+    if live.progress.borrow().started_at.is_none() {
+        live.events.begin(now);
     }
     live.progress.send_modify(|progress| {
         if let Ok(status) = lifecycle::next(progress.status, start_event(progress.status)) {
@@ -232,20 +247,27 @@ async fn run_documents(job: &Arc<Job>, documents: Vec<DocumentRef>) -> Vec<Docum
 }
 
 /// Makes the result of all documents, and stores it if it is large.
-async fn conclude(job: &Job, outcomes: Vec<DocumentOutcome>) -> Outcome {
+async fn conclude(job: &Job, mut outcomes: Vec<DocumentOutcome>) -> Outcome {
+    let steps = outcomes.iter_mut().filter_map(|outcome| outcome.unrecorded.take()).collect();
     let documents_failed = outcomes.iter().filter(|outcome| outcome.output.is_err()).count();
     let all_failed = documents_failed == outcomes.len();
     let error = if all_failed { result::failure(&outcomes) } else { None };
     let event = if all_failed { Event::Fail } else { Event::Succeed };
     let text = result::files(job, outcomes).to_string();
-    let mut outcome = Outcome { event, documents_failed, error, result: None, result_hash: None };
+    let mut outcome =
+        Outcome { event, documents_failed, error, result: None, result_hash: None, steps };
     if text.len() <= job.context.config.inline_bytes {
         outcome.result = Some(text);
         return outcome;
     }
     match put_large(&job.context, text).await {
         Ok(hash) => outcome.result_hash = Some(hash),
-        Err(detail) => return Outcome::failed("result_unstorable", &detail),
+        Err(detail) => {
+            return Outcome {
+                steps: outcome.steps,
+                ..Outcome::failed("result_unstorable", &detail)
+            };
+        }
     }
     outcome
 }

@@ -4,6 +4,17 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Tags of one execution.
+pub const MAX_TAGS: usize = 32;
+
+/// Characters of a tag.
+pub const MAX_TAG: usize = 128;
+
+/// Whether an execution can be found by this tag. Postgres cannot store NUL.
+pub fn is_tag(text: &str) -> bool {
+    !text.is_empty() && text.chars().nth(MAX_TAG).is_none() && !text.contains('\0')
+}
+
 /// The stored form of a submission.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

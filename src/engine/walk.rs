@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::run::{Job, put_large, refresh};
+use super::record::{Lost, Recorded, record};
+use super::run::Job;
 use crate::clock;
 use crate::documents::Hash;
 use crate::steps::{DocumentRef, StepContext, StepError, StepScope};
-use crate::store::committer::{CommitError, StepRow, Write};
+use crate::store::committer::StepRow;
 
 /// Largest recorded output that is read back.
 const MAX_OUTPUT_BYTES: u64 = 1 << 30;
@@ -30,6 +31,8 @@ pub(super) struct DocumentOutcome {
     pub(super) steps: Vec<StepTime>,
     pub(super) started_at: DateTime<Utc>,
     pub(super) ended_at: DateTime<Utc>,
+    /// The last step's outcome, if it is recorded with the execution's end.
+    pub(super) unrecorded: Option<StepRow>,
     lost: bool,
 }
 
@@ -46,6 +49,12 @@ enum Interruption {
     Lost,
 }
 
+impl From<Lost> for Interruption {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
 impl From<StepError> for Interruption {
     fn from(error: StepError) -> Self {
         Self::Failed(error)
@@ -59,11 +68,12 @@ pub(super) struct Walk {
     document: Option<DocumentRef>,
     steps: Vec<StepTime>,
     extracted_text: Option<String>,
+    unrecorded: Option<StepRow>,
 }
 
 impl Walk {
     pub(super) fn new(job: Arc<Job>, index: usize, document: Option<DocumentRef>) -> Self {
-        Self { job, index, document, steps: Vec::new(), extracted_text: None }
+        Self { job, index, document, steps: Vec::new(), extracted_text: None, unrecorded: None }
     }
 
     /// Walks in a task of its own: a step that panics fails its document, and
@@ -71,22 +81,13 @@ impl Walk {
     pub(super) async fn contained(self) -> DocumentOutcome {
         let started_at = clock::now();
         let document = self.document.clone();
-        let work = self.job.context.work.clone();
-        let execution_id = self.job.claim.execution_id;
-        let mut task =
-            tokio_util::task::AbortOnDropHandle::new(work.spawn(self.run_to_end(started_at)));
+        let job = Arc::clone(&self.job);
+        let index = self.index;
+        let walking = job.context.work.spawn(self.run_to_end(started_at));
+        let mut task = tokio_util::task::AbortOnDropHandle::new(walking);
         match (&mut task).await {
             Ok(outcome) => outcome,
-            Err(_) => DocumentOutcome {
-                id: document.as_ref().map_or(execution_id, |document| document.id),
-                document,
-                output: Err(StepError::crashed()),
-                extracted_text: None,
-                steps: Vec::new(),
-                started_at,
-                ended_at: clock::now(),
-                lost: false,
-            },
+            Err(_) => crashed(&job, index, document, started_at).await,
         }
     }
 
@@ -105,6 +106,7 @@ impl Walk {
             steps: self.steps,
             started_at,
             ended_at: clock::now(),
+            unrecorded: self.unrecorded,
             lost,
         }
     }
@@ -114,8 +116,8 @@ impl Walk {
         let mut data = Arc::new(self.initial_data());
         let mut previous = Arc::new(job.request.input_data.clone());
         for (step_index, planned) in job.plan.steps.iter().enumerate() {
-            let output = match self.recorded(step_index).await? {
-                Some(output) => output,
+            let output = match self.recorded(step_index).await {
+                Some(output) => output?,
                 None => self.run_and_record(step_index, &data, previous).await?,
             };
             if planned.uses == "extract_text" && self.extracted_text.is_none() {
@@ -156,27 +158,24 @@ impl Walk {
         })
     }
 
-    /// What an earlier attempt recorded of a step.
-    async fn recorded(&self, step_index: usize) -> Result<Option<Value>, StepError> {
-        let Some(row) = self.job.recorded.get(&(number(self.index), number(step_index))) else {
-            return Ok(None);
-        };
+    /// What an earlier attempt recorded of a step. An output that cannot be
+    /// read is none: steps are safe to repeat.
+    async fn recorded(&self, step_index: usize) -> Option<Result<Value, StepError>> {
+        let row = self.job.recorded.get(&(number(self.index), number(step_index)))?;
         if let Some(error) = &row.error {
-            return Err(recorded_error(error));
+            return Some(Err(recorded_error(error)));
         }
-        let unreadable =
-            || StepError::permanent("output_unreadable", "a recorded output cannot be read");
         if let Some(text) = &row.output {
-            return serde_json::from_str(text).map(Some).map_err(|_| unreadable());
+            return serde_json::from_str(text).ok().map(Ok);
         }
-        let Some(hash) = row.output_hash.as_ref().and_then(|hash| hash.parse::<Hash>().ok()) else {
-            return Ok(None);
-        };
+        let hash = row.output_hash.as_ref()?.parse::<Hash>().ok()?;
         let documents = &self.job.context.services.documents;
-        let bytes = documents.read(hash, MAX_OUTPUT_BYTES).await.map_err(|_| unreadable())?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|_| unreadable())
+        let bytes = documents.read(hash, MAX_OUTPUT_BYTES).await.ok()?;
+        serde_json::from_slice(&bytes).ok().map(Ok)
     }
 
+    /// A step that is stopped with its execution is left open: the end of the
+    /// execution records it.
     async fn run_and_record(
         &mut self,
         step_index: usize,
@@ -184,9 +183,32 @@ impl Walk {
         previous: Arc<Value>,
     ) -> Result<Value, Interruption> {
         let job = Arc::clone(&self.job);
-        let Some(planned) = job.plan.steps.get(step_index) else {
-            return Err(StepError::crashed().into());
-        };
+        let started_at = job.live.events.begin_step(self.index, step_index).ok_or(Lost)?;
+        let mut output = self.run(step_index, data, previous).await;
+        if let Some(planned) = job.plan.steps.get(step_index) {
+            let seconds = seconds_between(started_at, clock::now());
+            self.steps.push(StepTime { id: planned.id.clone(), seconds });
+        }
+        if job.cancel.is_cancelled() {
+            return Err(StepError::cancelled().into());
+        }
+        match record(&job, self.index, step_index, started_at, &mut output).await? {
+            Recorded::Committed => {}
+            Recorded::WithEnd(row) => self.unrecorded = Some(*row),
+        }
+        Ok(output?)
+    }
+
+    /// A step is told of a cancel and has its grace to end; who ignores it is
+    /// dropped with the whole walk when the grace is over.
+    async fn run(
+        &self,
+        step_index: usize,
+        data: &Arc<Value>,
+        previous: Arc<Value>,
+    ) -> Result<Value, StepError> {
+        let job = &self.job;
+        let planned = job.plan.steps.get(step_index).ok_or_else(StepError::crashed)?;
         let input = match &planned.input {
             Some(pointer) => Arc::new(data.pointer(pointer).cloned().ok_or_else(|| {
                 StepError::bad_input(format!("nothing at {pointer}, the input of `{}`", planned.id))
@@ -207,85 +229,37 @@ impl Walk {
             cancel: job.cancel.clone(),
         };
         fail::fail_point!("step-run");
-        let started_at = clock::now();
-        // A step is told of a cancel and has its grace to end; who ignores it
-        // is dropped with the whole walk when the grace is over.
-        let output = planned.step.run(&context).await;
-        drop(context);
-        let ended_at = clock::now();
-        let seconds = seconds_between(started_at, ended_at);
-        self.steps.push(StepTime { id: planned.id.clone(), seconds });
-        if job.cancel.is_cancelled() {
-            return Err(StepError::cancelled().into());
-        }
-        self.record(step_index, &output, started_at, ended_at).await?;
-        Ok(output?)
+        planned.step.run(&context).await
     }
+}
 
-    /// Records the outcome before the next step starts. The last one is not
-    /// waited for: the execution's end follows it through the same lane.
-    async fn record(
-        &self,
-        step_index: usize,
-        output: &Result<Value, StepError>,
-        started_at: DateTime<Utc>,
-        ended_at: DateTime<Utc>,
-    ) -> Result<(), Interruption> {
-        let job = &self.job;
-        let step_id =
-            job.plan.steps.get(step_index).map(|step| step.id.clone()).unwrap_or_default();
-        let mut row = StepRow {
-            execution_id: job.claim.execution_id,
-            document_index: number(self.index),
-            step_index: number(step_index),
-            step_id,
-            attempt: job.claim.attempt,
-            output: None,
-            output_hash: None,
-            error: None,
-            started_at,
-            ended_at,
-        };
-        match output {
-            Ok(value) => {
-                let text = value.to_string();
-                if text.len() <= job.context.config.inline_bytes {
-                    row.output = Some(text);
-                } else {
-                    let stored = put_large(&job.context, text).await;
-                    let away = |detail| StepError::transient("document_store_unavailable", detail);
-                    row.output_hash = Some(stored.map_err(away)?);
-                }
-            }
-            Err(error) => row.error = Some(error_value(error).to_string()),
-        }
-        let is_last = output.is_err() || step_index + 1 == job.plan.steps.len();
-        self.write(row, is_last).await
-    }
-
-    async fn write(&self, row: StepRow, is_last: bool) -> Result<(), Interruption> {
-        let context = &self.job.context;
-        loop {
-            let write = Write::Step(self.job.claim, Box::new(row.clone()));
-            let committed = match context.committer.enqueue(write).await {
-                Ok(_) if is_last => return Ok(()),
-                Ok(done) => done.await.unwrap_or(Err(CommitError::Lost)),
-                Err(error) => Err(error),
-            };
-            match committed {
-                Ok(()) => return Ok(()),
-                Err(CommitError::Lost) => return Err(Interruption::Lost),
-                Err(CommitError::Refused(_)) => {
-                    let detail = "the step's output could not be stored";
-                    return Err(StepError::permanent("output_unstorable", detail).into());
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a step's outcome cannot be written yet");
-                    tokio::time::sleep(super::run::STORE_AWAY).await;
-                    refresh(context, row.output_hash.as_deref()).await;
-                }
-            }
-        }
+/// A step panicked: it failed, and its document with it.
+async fn crashed(
+    job: &Job,
+    index: usize,
+    document: Option<DocumentRef>,
+    started_at: DateTime<Utc>,
+) -> DocumentOutcome {
+    let mut output = Err(StepError::crashed());
+    let recorded = match job.live.events.open_step(index) {
+        Some((step, began)) => record(job, index, step, began, &mut output).await,
+        None => Ok(Recorded::Committed),
+    };
+    let lost = recorded.is_err();
+    let unrecorded = match recorded {
+        Ok(Recorded::WithEnd(row)) => Some(*row),
+        _ => None,
+    };
+    DocumentOutcome {
+        id: document.as_ref().map_or(job.claim.execution_id, |document| document.id),
+        document,
+        output,
+        extracted_text: None,
+        steps: Vec::new(),
+        started_at,
+        ended_at: clock::now(),
+        unrecorded,
+        lost,
     }
 }
 
@@ -300,7 +274,8 @@ fn recorded_error(text: &str) -> StepError {
     StepError::permanent(code.to_owned(), detail)
 }
 
-fn number(index: usize) -> i32 {
+/// A position as the store counts it.
+pub(super) fn number(index: usize) -> i32 {
     i32::try_from(index).unwrap_or(i32::MAX)
 }
 

@@ -52,13 +52,16 @@ pub struct Ending {
     pub ended_at: DateTimeUtc,
     /// From when on its result may be gone.
     pub expires_at: Option<DateTimeUtc>,
+    /// Outcomes of steps that are recorded with the end or not at all: the
+    /// last one, and those that the end interrupts.
+    pub steps: Vec<StepRow>,
 }
 
 /// One write.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// Accepts an execution.
-    Accept(Box<ExecutionRow>),
+    /// Accepts an execution, with the tags to find it by.
+    Accept(Box<ExecutionRow>, Vec<String>),
     /// Records a step's outcome.
     Step(Claim, Box<StepRow>),
     /// Says that an execution runs. Dropped where its end is in the same
@@ -71,7 +74,7 @@ pub enum Write {
 impl Write {
     fn execution_id(&self) -> Uuid {
         match self {
-            Self::Accept(row) => row.id,
+            Self::Accept(row, _) => row.id,
             Self::Step(claim, _) | Self::Begin(claim, _) | Self::End(claim, _) => {
                 claim.execution_id
             }

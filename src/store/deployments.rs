@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use millrace_entities::enums::WorkflowKind;
 use millrace_entities::{
-    api_key, audit_entry, deployment, deployment_revision, key_use, organisation, workflow,
+    api_key, audit_entry, deployment, deployment_revision, former_deployment, key_use,
+    organisation, workflow,
 };
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
@@ -164,7 +165,8 @@ impl Store {
     }
 
     /// Deletes a deployment and its keys. Its revisions and executions stay,
-    /// for those still running.
+    /// for those still running and for whoever looks back, and so does its
+    /// name.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -185,6 +187,13 @@ impl Store {
                 let uses = key_use::Column::KeyId.in_subquery(ids);
                 key_use::Entity::delete_many().filter(uses).exec(tx).await?;
                 api_key::Entity::delete_many().filter(keys).exec(tx).await?;
+                let former = former_deployment::Model {
+                    id,
+                    organisation_id,
+                    api_name: row.api_name.clone(),
+                    deleted_at: crate::clock::now(),
+                };
+                former.into_active_model().insert(tx).await?;
                 row.delete(tx).await?;
                 audit::record(tx, entry).await
             })

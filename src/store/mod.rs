@@ -15,6 +15,7 @@ pub mod organisations;
 pub mod page;
 pub mod platform_keys;
 mod pools;
+pub mod records;
 pub mod retention;
 pub mod settings;
 pub mod summaries;

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use millrace_entities::{
-    deployment, deployment_revision, document_ref, execution, node, step_run, usage_counter,
-    usage_flush,
+    deployment, deployment_revision, document_ref, execution, execution_tag, node, step_run,
+    usage_counter, usage_flush,
 };
 use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Query, SelectStatement};
 use sea_orm::{
@@ -99,18 +99,20 @@ impl Store {
         use execution::Column;
         self.write(move |tx| {
             Box::pin(async move {
-                let old = Query::select()
+                let old: Vec<Uuid> = execution::Entity::find()
+                    .select_only()
                     .column(Column::Id)
-                    .from(execution::Entity)
-                    .and_where(Column::ExpiresAt.lte(before))
-                    .and_where(Expr::cust(HAS_NO_CONTENT))
-                    .order_by(Column::ExpiresAt, sea_orm::Order::Asc)
+                    .filter(Column::ExpiresAt.lte(before))
+                    .filter(Expr::cust(HAS_NO_CONTENT))
+                    .order_by_asc(Column::ExpiresAt)
                     .limit(limit)
-                    .to_owned();
-                let removed = execution::Entity::delete_many()
-                    .filter(Column::Id.in_subquery(old))
-                    .exec(tx)
+                    .into_tuple()
+                    .all(tx)
                     .await?;
+                let tagged = execution_tag::Column::ExecutionId.is_in(old.iter().copied());
+                execution_tag::Entity::delete_many().filter(tagged).exec(tx).await?;
+                let removed =
+                    execution::Entity::delete_many().filter(Column::Id.is_in(old)).exec(tx).await?;
                 Ok(removed.rows_affected)
             })
         })

@@ -48,7 +48,7 @@ pub fn row(owner: Uuid) -> ExecutionRow {
 }
 
 fn accept(row: &ExecutionRow) -> Write {
-    Write::Accept(Box::new(row.clone()))
+    Write::Accept(Box::new(row.clone()), Vec::new())
 }
 
 fn claim(row: &ExecutionRow) -> Claim {
@@ -69,6 +69,7 @@ fn end(claim: Claim, status: Status, result: &str) -> Write {
             started_at: Some(clock::now()),
             ended_at: clock::now(),
             expires_at: None,
+            steps: Vec::new(),
         }),
     )
 }

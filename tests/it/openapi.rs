@@ -17,6 +17,12 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("get", "/deployment/{api_key}/status/{execution_id}/", "deployment_key"),
     ("get", "/deployment/{api_key}/result/{execution_id}/", "deployment_key"),
     ("post", "/deployment/{api_key}/cancel/{execution_id}/", "deployment_key"),
+    ("get", "/deployment/{api_key}/events/{execution_id}/", "deployment_key"),
+    ("get", "/unstract/{org_id}/api/v2/execution/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/execution/{id}/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/execution/{id}/steps/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/execution/{id}/logs/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/execution/{id}/cancel/", "platform_key"),
     ("post", "/api/v1/admin/organization/", "operator_token"),
     ("get", "/api/v1/admin/organization/", "operator_token"),
     ("get", "/api/v1/unstract/whoami/", "platform_key"),
@@ -174,7 +180,7 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     assert_eq!(schemes, if wanted.is_empty() { vec![] } else { vec![wanted] }, "{method} {path}");
     let takes_body = ["put", "patch"].contains(&method)
         || (method == "post"
-            && !["/validate/", "/cancel/{execution_id}/", "/reload/"]
+            && !["/validate/", "/cancel/{execution_id}/", "/execution/{id}/cancel/", "/reload/"]
                 .iter()
                 .any(|end| path.ends_with(end)));
     assert_eq!(operation["requestBody"].is_object(), takes_body, "{method} {path}");

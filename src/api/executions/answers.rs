@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -66,11 +67,39 @@ pub struct Count {
     failed: usize,
 }
 
+impl Count {
+    /// Of documents.
+    pub fn documents(progress: &Progress) -> Self {
+        Self {
+            total: progress.documents_total,
+            done: progress.documents_done,
+            failed: progress.documents_failed,
+        }
+    }
+
+    /// Of steps over all documents; each failed document has one that failed.
+    pub fn steps(progress: &Progress) -> Self {
+        Self {
+            total: progress.steps_total,
+            done: progress.steps_done,
+            failed: progress.documents_failed,
+        }
+    }
+}
+
 /// Why an execution failed.
 #[derive(Serialize, JsonSchema)]
 pub struct Failure {
     code: String,
     detail: String,
+}
+
+impl Failure {
+    /// What is stored of an error.
+    pub fn of(error: &Value) -> Self {
+        let (code, detail) = error_parts(error);
+        Self { code: code.to_owned(), detail: detail.to_owned() }
+    }
 }
 
 /// Where to go from here.
@@ -80,6 +109,8 @@ pub struct Links {
     this: String,
     result: String,
     cancel: String,
+    /// Server-sent events.
+    events: String,
 }
 
 /// Where an execution stands.
@@ -173,25 +204,19 @@ pub fn status_answer(state: &State, entry: &Entry, id: Uuid, progress: &Progress
     StatusAnswer {
         execution_id: id.to_string(),
         status: lifecycle::name(progress.status),
-        documents: Count {
-            total: progress.documents_total,
-            done: progress.documents_done,
-            failed: progress.documents_failed,
-        },
-        steps: Count {
-            total: progress.steps_total,
-            done: progress.steps_done,
-            failed: progress.documents_failed,
-        },
+        documents: Count::documents(progress),
+        steps: Count::steps(progress),
         created_at: time(progress.created_at),
         started_at: progress.started_at.map(time),
         ended_at: progress.ended_at.map(time),
         expires_at: progress.expires_at.map(time),
-        error: progress.error.as_ref().map(|error| {
-            let (code, detail) = error_parts(error);
-            Failure { code: code.to_owned(), detail: detail.to_owned() }
-        }),
-        links: Links { this: urls.status, result: urls.result, cancel: urls.cancel },
+        error: progress.error.as_ref().map(Failure::of),
+        links: Links {
+            this: urls.status,
+            result: urls.result,
+            cancel: urls.cancel,
+            events: urls.events,
+        },
     }
 }
 
@@ -202,6 +227,7 @@ pub struct Urls {
     pub status: String,
     result: String,
     cancel: String,
+    events: String,
     unstract: String,
 }
 
@@ -215,6 +241,7 @@ impl Urls {
             status: format!("{deployment}/status/{id}/"),
             result: format!("{deployment}/result/{id}/"),
             cancel: format!("{deployment}/cancel/{id}/"),
+            events: format!("{deployment}/events/{id}/"),
             unstract: format!("/deployment/api/{}/{api_name}/?execution_id={id}", entry.org_id),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use millrace_entities::enums::Status;
-use millrace_entities::{document_ref, execution, step_run};
+use millrace_entities::{document_ref, execution, execution_tag, step_run};
 use sea_orm::sea_query::{
     Alias, Expr, ExprTrait, Func, IntoValueTuple, OnConflict, Query, SimpleExpr, TableRef,
     UpdateStatement, ValueTuple,
@@ -36,15 +36,22 @@ async fn apply(
 ) -> Result<Vec<Result<(), CommitError>>, StoreError> {
     let checks: Vec<Check> = writes.iter().map(Check::of).collect();
     let mut accepted = Vec::new();
+    let mut tags = Vec::new();
     let mut steps = HashMap::new();
     let mut begun = HashMap::new();
     let mut ended = HashMap::new();
     for write in writes {
         match write {
-            Write::Accept(row) => accepted.push(*row),
+            Write::Accept(row, given) => {
+                tags.extend(given.into_iter().map(|tag| execution_tag::Model {
+                    execution_id: row.id,
+                    tag,
+                    organisation_id: row.organisation_id,
+                }));
+                accepted.push(*row);
+            }
             Write::Step(claim, row) => {
-                let key = (row.execution_id, row.document_index, row.step_index);
-                steps.insert(key, (claim, *row));
+                steps.insert(step_key(&row), (claim, *row));
             }
             Write::Begin(claim, at) => {
                 begun.insert(claim.execution_id, (claim, at));
@@ -59,20 +66,26 @@ async fn apply(
         references.extend(references_of(row)?);
     }
     insert_accepted(transaction, accepted).await?;
+    insert_tags(transaction, tags).await?;
     let held = held_claims(transaction, &checks).await?;
     steps.retain(|_, (claim, _)| held.holds(claim));
+    ended.retain(|_, (claim, ending)| held.may_end(claim, ending.status).is_ok());
+    for (claim, ending) in ended.values_mut() {
+        // What the end says of a step is the last word on it.
+        let last = std::mem::take(&mut ending.steps).into_iter();
+        steps.extend(last.map(|row| (step_key(&row), (*claim, row))));
+    }
     let steps: Vec<_> = steps.into_values().map(|(_, row)| row).collect();
     let outputs = steps.iter().filter_map(|row| reference(row.execution_id, &row.output_hash));
     references.extend(outputs);
+    let results = ended.iter();
+    references.extend(results.filter_map(|(id, (_, end))| reference(*id, &end.result_hash)));
+    insert_references(transaction, references).await?;
     insert_steps(transaction, steps).await?;
     // What ends in this batch need not be seen to begin.
     begun.retain(|id, (claim, _)| held.holds(claim) && !ended.contains_key(id));
     let begun = begun.into_iter().map(|(id, (_, at))| (id, at).into_value_tuple());
     begin(transaction, begun.collect()).await?;
-    ended.retain(|_, (claim, ending)| held.may_end(claim, ending.status).is_ok());
-    let results = ended.iter();
-    references.extend(results.filter_map(|(id, (_, end))| reference(*id, &end.result_hash)));
-    insert_references(transaction, references).await?;
     let ends = ended.iter().map(|(id, (_, ending))| ending_values(*id, ending));
     end(transaction, ends.collect()).await?;
     let outcomes = checks.into_iter().map(|check| match check {
@@ -82,6 +95,10 @@ async fn apply(
         Check::End(claim, status) => held.may_end(&claim, status),
     });
     Ok(outcomes.collect())
+}
+
+fn step_key(row: &step_run::Model) -> (Uuid, i32, i32) {
+    (row.execution_id, row.document_index, row.step_index)
 }
 
 /// What must hold for a write to count.
@@ -94,7 +111,7 @@ enum Check {
 impl Check {
     fn of(write: &Write) -> Self {
         match write {
-            Write::Accept(_) => Self::None,
+            Write::Accept(..) => Self::None,
             Write::Step(claim, _) | Write::Begin(claim, _) => Self::Held(*claim),
             Write::End(claim, ending) => Self::End(*claim, ending.status),
         }
@@ -185,6 +202,24 @@ async fn insert_references(
             .on_conflict(once)
             .exec_without_returning(transaction)
             .await?;
+    }
+    Ok(())
+}
+
+/// Most executions have none.
+async fn insert_tags(
+    transaction: &DatabaseTransaction,
+    rows: Vec<execution_tag::Model>,
+) -> Result<(), StoreError> {
+    use execution_tag::Column;
+    for chunk in chunks(rows, 3) {
+        let known = OnConflict::columns([Column::ExecutionId, Column::Tag]).do_nothing().to_owned();
+        execution_tag::Entity::insert_many(
+            chunk.into_iter().map(IntoActiveModel::into_active_model),
+        )
+        .on_conflict(known)
+        .exec_without_returning(transaction)
+        .await?;
     }
     Ok(())
 }

@@ -1,0 +1,276 @@
+//! What an organisation is told of its executions.
+
+use std::collections::HashMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::api::State;
+use crate::api::answer::{Answers, time};
+use crate::api::events::stage_name;
+use crate::api::executions::answers::{Count, Failure};
+use crate::engine::error_parts;
+use crate::engine::events::{Event, State as Stage, What};
+use crate::engine::history::Outline;
+use crate::engine::lifecycle::{self, Status};
+use crate::store::records::{Listed, StepMark};
+
+/// What was called.
+#[derive(Serialize, JsonSchema)]
+struct Called {
+    id: String,
+    /// Its name, the last one if it was deleted.
+    api_name: String,
+    is_deleted: bool,
+}
+
+/// Where to go from here.
+#[derive(Serialize, JsonSchema)]
+struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    steps: String,
+    logs: String,
+    cancel: String,
+}
+
+/// An execution.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Execution")]
+pub struct ExecutionAnswer {
+    execution_id: String,
+    /// `PENDING`, `EXECUTING`, `COMPLETED`, `ERROR` or `STOPPED`.
+    status: &'static str,
+    deployment: Called,
+    /// The deployment's revision it runs on.
+    revision: i32,
+    /// The key that submitted it.
+    key_id: Option<String>,
+    tags: Vec<String>,
+    documents: Count,
+    /// Steps over all documents; 0 until they are known.
+    steps: Count,
+    created_at: String,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    /// From when on the result may be gone.
+    expires_at: Option<String>,
+    error: Option<Failure>,
+    links: Links,
+}
+
+impl ExecutionAnswer {
+    /// An execution of the organisation `org_id`.
+    pub fn of(state: &State, org_id: &str, listed: Listed) -> Self {
+        let Listed { summary: row, tags, deployment } = listed;
+        let progress = state.engine.progress_of(&row);
+        let base = state.config.public_url.trim_end_matches('/');
+        let this = format!("{base}/unstract/{org_id}/api/v2/execution/{}/", row.id);
+        Self {
+            execution_id: row.id.to_string(),
+            status: lifecycle::name(progress.status),
+            deployment: Called {
+                id: row.deployment_id.to_string(),
+                api_name: deployment.api_name,
+                is_deleted: deployment.is_deleted,
+            },
+            revision: row.revision,
+            key_id: row.key_id.map(|id| id.to_string()),
+            tags,
+            documents: Count::documents(&progress),
+            steps: Count::steps(&progress),
+            created_at: time(progress.created_at),
+            started_at: progress.started_at.map(time),
+            ended_at: progress.ended_at.map(time),
+            expires_at: progress.expires_at.map(time),
+            error: progress.error.as_ref().map(Failure::of),
+            links: Links {
+                steps: format!("{this}steps/"),
+                logs: format!("{this}logs/"),
+                cancel: format!("{this}cancel/"),
+                this,
+            },
+        }
+    }
+}
+
+/// A document of an execution.
+#[derive(Serialize, JsonSchema)]
+struct FileAnswer {
+    /// Position in the submission.
+    document: usize,
+    file_execution_id: Uuid,
+    file: String,
+    /// In bytes.
+    size: u64,
+    /// blake3 of the content.
+    hash: String,
+    /// As the caller declared it.
+    mime_type: Option<String>,
+    /// `pending`, `started`, `completed`, `failed` or `stopped`.
+    state: &'static str,
+    error: Option<Failure>,
+}
+
+/// An execution with its documents.
+#[derive(Serialize, JsonSchema)]
+pub struct ExecutionDetail {
+    #[serde(flatten)]
+    execution: ExecutionAnswer,
+    /// None where it runs without.
+    files: Vec<FileAnswer>,
+}
+
+impl Answers for ExecutionDetail {
+    const STATUSES: &'static [(u16, &'static str)] =
+        &[(200, "The execution"), (202, "Taken note of; not ended yet")];
+}
+
+impl ExecutionDetail {
+    /// An execution and what happened to its documents.
+    pub fn of(execution: ExecutionAnswer, outline: &Outline, events: &[Event]) -> Self {
+        let of_documents = events.iter().filter_map(|event| match event.what {
+            What::Document(document, stage) => Some((document, (stage, event.error.as_deref()))),
+            _ => None,
+        });
+        // The last one stays.
+        let last: HashMap<_, _> = of_documents.collect();
+        let files = outline.documents.iter().enumerate().map(|(document, file)| {
+            let (stage, error) = last.get(&document).copied().unzip();
+            FileAnswer {
+                document,
+                file_execution_id: file.id,
+                file: file.name.clone(),
+                size: file.size,
+                hash: file.hash.to_string(),
+                mime_type: file.mime_type.clone(),
+                state: stage.map_or("pending", stage_name),
+                error: error.flatten().map(Failure::of),
+            }
+        });
+        Self { files: files.collect(), execution }
+    }
+}
+
+/// A recorded step.
+#[derive(Serialize, JsonSchema)]
+pub struct StepAnswer {
+    /// Position of the document in the submission.
+    document: i32,
+    file: String,
+    /// The step's id in the workflow.
+    step: String,
+    /// Position in the workflow.
+    index: i32,
+    /// The step kind; absent if the revision is gone.
+    kind: Option<String>,
+    /// The execution's attempt that recorded it.
+    attempt: i32,
+    /// `completed`, `failed` or `stopped`.
+    state: &'static str,
+    started_at: String,
+    ended_at: String,
+    /// How long it took.
+    seconds: f64,
+    error: Option<Failure>,
+    /// What it gave, if asked for and small.
+    #[schemars(with = "serde_json::Value")]
+    output: Option<Box<RawValue>>,
+    /// blake3 of what it gave, if that is large.
+    output_hash: Option<String>,
+}
+
+impl StepAnswer {
+    /// A recorded step, with its output if that is wanted.
+    pub fn of(mark: StepMark, output: Option<String>, outline: &Outline) -> Self {
+        let error: Option<serde_json::Value> =
+            mark.error.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let document = usize::try_from(mark.document_index).unwrap_or_default();
+        let step = usize::try_from(mark.step_index).ok();
+        let kind = step.and_then(|step| outline.steps.get(step)).map(|step| step.uses.clone());
+        let took = (mark.ended_at - mark.started_at).to_std().unwrap_or_default();
+        Self {
+            document: mark.document_index,
+            file: outline.file(document).to_owned(),
+            step: mark.step_id,
+            index: mark.step_index,
+            kind,
+            attempt: mark.attempt,
+            state: stage_name(Stage::of(error.as_ref())),
+            started_at: time(mark.started_at),
+            ended_at: time(mark.ended_at),
+            seconds: took.as_secs_f64(),
+            error: error.as_ref().map(Failure::of),
+            output: output.and_then(|text| RawValue::from_string(text).ok()),
+            output_hash: mark.output_hash,
+        }
+    }
+}
+
+/// A line of an execution's log.
+#[derive(Serialize, JsonSchema)]
+pub struct LogLine {
+    /// The id of the event.
+    id: String,
+    time: String,
+    /// `info`, `warning` (stopped) or `error` (failed).
+    level: &'static str,
+    text: String,
+    /// Position of the document that it is about.
+    document: Option<usize>,
+    /// Id of the step that it is about.
+    step: Option<String>,
+}
+
+impl LogLine {
+    /// An event in words.
+    pub fn of(event: &Event, outline: &Outline) -> Self {
+        let (text, step) = match event.what {
+            What::Execution(status) => (format!("execution {}", verb(status)), None),
+            What::Document(document, stage) => {
+                (format!("{}: {}", outline.file(document), stage_name(stage)), None)
+            }
+            What::Step(document, step, stage) => {
+                let id = outline.step(step);
+                let text = format!("{}: step {id} {}", outline.file(document), stage_name(stage));
+                (text, Some(id.to_owned()))
+            }
+        };
+        let text = match event.error.as_deref().map(error_parts) {
+            Some((code, detail)) => format!("{text}: {code}: {detail}"),
+            None => text,
+        };
+        Self {
+            id: event.id.to_string(),
+            time: time(event.id.time()),
+            level: level(event.what),
+            text,
+            document: event.document(),
+            step,
+        }
+    }
+}
+
+fn verb(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "accepted",
+        Status::Executing => "started",
+        Status::Completed => "completed",
+        Status::Error => "failed",
+        Status::Stopped => "stopped",
+    }
+}
+
+fn level(what: What) -> &'static str {
+    match what {
+        What::Execution(Status::Error)
+        | What::Document(_, Stage::Failed)
+        | What::Step(.., Stage::Failed) => "error",
+        What::Execution(Status::Stopped)
+        | What::Document(_, Stage::Stopped)
+        | What::Step(.., Stage::Stopped) => "warning",
+        _ => "info",
+    }
+}
