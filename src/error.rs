@@ -10,9 +10,9 @@ use actix_web::{HttpResponse, ResponseError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::engine::ResultError;
 use crate::engine::limiter::RateState;
 use crate::engine::manage::ManageError;
+use crate::engine::result::ResultError;
 use crate::store::StoreError;
 
 /// Characters of a place that are told.

@@ -21,7 +21,7 @@ pub mod plan;
 mod record;
 pub mod recovery;
 pub mod registry;
-mod result;
+pub mod result;
 mod run;
 pub mod settings;
 pub mod submission;
@@ -43,14 +43,12 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::config::{EngineConfig, UpkeepConfig};
-use crate::documents::StoreError as DocumentError;
 use crate::ids::Key;
 use crate::steps::{DocumentRef, Services};
 use crate::store::committer::{CommitError, Committer, ExecutionRow, Write};
 use crate::store::records::{Scope, Summary};
-use crate::store::retention::has_no_content;
 use crate::store::{Store, StoreError};
-use crate::usage::{Subject, Usage};
+use crate::usage::Subject;
 use context::Context;
 use deployment::{Admission, Admit, AskRate, Begin, Cancel, Refund, Refusal};
 use directory::{Caller, Directory, Entry, Manager};
@@ -59,7 +57,7 @@ use limiter::RateState;
 use live::Progress;
 use registry::{KeyRegistry, Load, Refresh, RefreshManagers, RefreshMany, Revive};
 use submission::Request;
-use sweeper::{SweepError, Sweeper, Swept};
+use sweeper::Sweeper;
 use usage::Flusher;
 
 /// Between looks at an execution that another node runs.
@@ -78,17 +76,6 @@ pub enum CancelError {
     #[error("already ended")]
     Ended,
     /// The store's, `NotFound` included.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why there is no result to be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ResultError {
-    /// Its time is over.
-    #[error("expired")]
-    Expired,
-    /// The store's, or the document store's as [`StoreError::Unavailable`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -159,27 +146,6 @@ impl Engine {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.context.store
-    }
-
-    /// What callers use is counted here.
-    pub fn usage(&self) -> &Usage {
-        &self.context.usage
-    }
-
-    /// Takes everything that was counted before to the store.
-    ///
-    /// # Errors
-    /// The store's; the counts stay, to be tried again.
-    pub async fn flush_usage(&self) -> Result<(), StoreError> {
-        self.flusher.flush().await
-    }
-
-    /// One pass of the sweeper, beside those that it makes by itself.
-    ///
-    /// # Errors
-    /// See [`SweepError`].
-    pub async fn sweep_once(&self) -> Result<Swept, SweepError> {
-        self.sweeper.once(&self.context).await
     }
 
     /// Whose deployment key this is; no mailbox, no database.
@@ -392,32 +358,6 @@ impl Engine {
             Status::Completed | Status::Error => Err(CancelError::Ended),
             _ => Ok(Progress::from_summary(&row)),
         }
-    }
-
-    /// The result of an execution that completed, as JSON text; none if it
-    /// has none.
-    ///
-    /// # Errors
-    /// See [`ResultError`].
-    pub async fn result(&self, entry: &Entry, id: Uuid) -> Result<Option<String>, ResultError> {
-        let row = self.context.store.execution(entry.id, id).await?;
-        // The sweeper's clock may be ahead of this one, and the row be read
-        // before it and the bytes after it: whole or expired, nothing else.
-        if has_no_content(&row) || row.expires_at.is_some_and(|end| end <= clock::now()) {
-            return Err(ResultError::Expired);
-        }
-        let Some(hash) = row.result_hash.as_deref().and_then(|hash| hash.parse().ok()) else {
-            return Ok(row.result);
-        };
-        let bytes = match self.context.services.documents.read(hash, u64::MAX).await {
-            Err(DocumentError::Missing(_)) if row.expires_at.is_some() => {
-                return Err(ResultError::Expired);
-            }
-            read => read.map_err(|error| StoreError::Unavailable(error.to_string()))?,
-        };
-        let text = String::from_utf8(bytes.into())
-            .map_err(|error| StoreError::Fault(error.to_string()))?;
-        Ok(Some(text))
     }
 
     /// Brings a changed, new or deleted deployment into force.

@@ -2,12 +2,58 @@
 //! families of routes.
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
+use super::Engine;
+use super::directory::Entry;
 use super::run::Job;
 use super::walk::{DocumentOutcome, StepTime, error_value, seconds_between};
+use crate::clock;
+use crate::documents::StoreError as DocumentError;
+use crate::store::StoreError;
+use crate::store::retention::has_no_content;
 
 /// How a submission without documents names its one result.
 pub(super) const NO_DOCUMENT: &str = "input_data";
+
+/// Why there is no result to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// Its time is over.
+    #[error("expired")]
+    Expired,
+    /// The store's, or the document store's as [`StoreError::Unavailable`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// The result of an execution that completed, as JSON text; none if it
+    /// has none.
+    ///
+    /// # Errors
+    /// See [`ResultError`].
+    pub async fn result(&self, entry: &Entry, id: Uuid) -> Result<Option<String>, ResultError> {
+        let row = self.context.store.execution(entry.id, id).await?;
+        // The sweeper's clock may be ahead of this one, and the row be read
+        // before it and the bytes after it: whole or expired, nothing else.
+        if has_no_content(&row) || row.expires_at.is_some_and(|end| end <= clock::now()) {
+            return Err(ResultError::Expired);
+        }
+        let Some(hash) = row.result_hash.as_deref().and_then(|hash| hash.parse().ok()) else {
+            return Ok(row.result);
+        };
+        let bytes = match self.context.services.documents.read(hash, u64::MAX).await {
+            Err(DocumentError::Missing(_)) if row.expires_at.is_some() => {
+                return Err(ResultError::Expired);
+            }
+            read => read.map_err(|error| StoreError::Unavailable(error.to_string()))?,
+        };
+        let text = String::from_utf8(bytes.into())
+            .map_err(|error| StoreError::Fault(error.to_string()))?;
+        Ok(Some(text))
+    }
+}
 
 /// The list of `FILE`.
 pub(super) fn files(job: &Job, outcomes: Vec<DocumentOutcome>) -> Value {

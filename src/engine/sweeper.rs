@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::Engine;
 use super::context::Context;
 use crate::clock;
 use crate::documents::sweep::{Found, Walk};
@@ -71,6 +72,16 @@ pub enum SweepError {
 pub struct Sweeper {
     walk: Mutex<Option<Walk>>,
     deployment: Mutex<Uuid>,
+}
+
+impl Engine {
+    /// One pass of the sweeper, beside those that it makes by itself.
+    ///
+    /// # Errors
+    /// See [`SweepError`].
+    pub async fn sweep_once(&self) -> Result<Swept, SweepError> {
+        self.sweeper.once(&self.context).await
+    }
 }
 
 /// Passes until the engine hands back its work. The first one waits too: a

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::Engine;
 use crate::store::usage::Counted;
 use crate::store::{Store, StoreError};
 use crate::usage::{Cell, Counts, Usage};
@@ -57,6 +58,21 @@ impl Flusher {
             flushed.await.map_err(|_| away())?
         };
         tokio::time::timeout(PATIENCE, asking).await.map_err(|_| away())?
+    }
+}
+
+impl Engine {
+    /// What callers use is counted here.
+    pub fn usage(&self) -> &Usage {
+        &self.context.usage
+    }
+
+    /// Takes everything that was counted before to the store.
+    ///
+    /// # Errors
+    /// The store's; the counts stay, to be tried again.
+    pub async fn flush_usage(&self) -> Result<(), StoreError> {
+        self.flusher.flush().await
     }
 }
 
