@@ -150,6 +150,7 @@ fn listen(state: State) -> Result<Listening, StartError> {
                 Err::<String, _>(ApiError::new(Code::NotFound))
             }))
             .build(api::OPENAPI_PATH)
+            .configure(api::docs::routes)
     })
     .workers(config.workers)
     .max_connections(config.max_connections)

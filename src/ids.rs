@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const PUBLIC_PREFIX: &str = "dep_";
 const RANDOM_CHARS: usize = 43;
 const CHECKSUM_CHARS: usize = 6;
 
@@ -120,7 +121,12 @@ impl fmt::Debug for KeyHash {
 pub fn public_id() -> Result<String, getrandom::Error> {
     let mut random = [0_u8; 15];
     getrandom::fill(&mut random)?;
-    Ok(format!("dep_{}", URL_SAFE_NO_PAD.encode(random)))
+    Ok(format!("{PUBLIC_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+}
+
+/// Whether a text begins as a public id does. What does not may be a key.
+pub fn is_public_id(text: &str) -> bool {
+    text.starts_with(PUBLIC_PREFIX)
 }
 
 /// Makes an operator token: 43 characters of 32 random bytes.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
@@ -17,9 +18,9 @@ use schemars::schema::SchemaObject;
 use secrecy::SecretString;
 
 use super::State;
-use crate::engine::directory::{self, Manager};
+use crate::engine::directory::{self, Entry, Manager};
 use crate::error::{ApiError, Code};
-use crate::ids::{Key, KeyKind};
+use crate::ids::{self, Key, KeyKind};
 
 fn unauthorized() -> ApiError {
     ApiError::new(Code::Unauthorized)
@@ -131,6 +132,55 @@ impl Operator {
 pub fn operator_hash(token: &SecretString) -> blake3::Hash {
     use secrecy::ExposeSecret;
     blake3::hash(token.expose_secret().as_bytes())
+}
+
+/// Who may read a deployment's documentation: whoever has its key in the path,
+/// or its public id where that suffices or beside the bearer key.
+pub struct Reader(pub Arc<Entry>);
+
+impl Reader {
+    fn from(request: &HttpRequest) -> Result<Self, ApiError> {
+        let engine = &state(request)?.engine;
+        let named = part(request, "api_key");
+        if !ids::is_public_id(named) {
+            let known = Key::parse(named).and_then(|key| engine.caller(&key));
+            return known.map(|caller| Self(caller.entry)).ok_or_else(unauthorized);
+        }
+        let public = |entry: &Arc<Entry>| entry.revision.load().settings.public_docs;
+        if let Some(entry) = engine.deployment_named(named).filter(public) {
+            return Ok(Self(entry));
+        }
+        // What is not there and what is not public must not be told apart.
+        if !request.headers().contains_key(AUTHORIZATION) {
+            return Err(ApiError::new(Code::NotFound));
+        }
+        Caller::from(request).map(|caller| Self(caller.0.entry))
+    }
+}
+
+impl FromRequest for Reader {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::from(request))
+    }
+}
+
+impl ApiComponent for Reader {
+    fn child_schemas() -> Vec<(String, ReferenceOr<Schema>)> {
+        Vec::new()
+    }
+
+    fn schema() -> Option<(String, ReferenceOr<Schema>)> {
+        None
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let means = "A key of the deployment; or its public id (`dep_…`), if it sets `public_docs` \
+                     or the key is sent as bearer";
+        vec![path_parameter("api_key", means)]
+    }
 }
 
 macro_rules! extractor {

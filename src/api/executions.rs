@@ -29,7 +29,7 @@ use answers::{ResultAnswer, StatusAnswer, Submitted, Urls, files, status_answer,
 pub const POLL_SECONDS: u64 = 1;
 
 /// Longest `wait` of a status request, in seconds.
-const MAX_WAIT: u64 = 55;
+pub const MAX_WAIT: u64 = 55;
 
 /// How long to wait for a change.
 #[derive(Deserialize, JsonSchema, ApiComponent)]

@@ -12,6 +12,7 @@ use actix_web::{FromRequest, HttpRequest};
 use apistos::paths::{MediaType, RequestBody};
 use apistos::reference_or::ReferenceOr;
 use apistos::{ApiComponent, Schema};
+use schemars::r#gen::SchemaGenerator;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -151,6 +152,13 @@ impl ApiComponent for Submission {
             ..RequestBody::default()
         })
     }
+}
+
+/// The two forms of a submission, JSON and multipart, for a document in another
+/// dialect than the whole API's. A form has no null.
+pub(super) fn described(json: &mut SchemaGenerator, form: &mut SchemaGenerator) {
+    json.subschema_for::<json::JsonSubmission>();
+    form.subschema_for::<form::FormSubmission>();
 }
 
 fn document(name: &str, position: usize, mime_type: Option<String>, stored: Stored) -> DocumentRef {

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod auth;
 mod body;
 mod deployments;
+pub mod docs;
 pub mod envelope;
 mod executions;
 mod health;
@@ -76,6 +77,8 @@ pub fn routes(config: &mut ServiceConfig) {
             resource("/deployment/{api_key}/cancel/{execution_id}/")
                 .route(post().to(executions::cancel)),
         )
+        .service(resource("/deployment/{api_key}/docs/").route(get().to(docs::page)))
+        .service(resource("/deployment/{api_key}/docs/openapi.json").route(get().to(docs::openapi)))
         .service(
             resource("/api/v1/admin/organization/")
                 .route(post().to(organisations::create))

@@ -7,13 +7,15 @@ use actix_web::http::Uri;
 use actix_web::http::uri::PathAndQuery;
 use actix_web::middleware::Next;
 
+use super::docs;
 use crate::error::{ApiError, Code};
 
 /// Paths whose routes end with a slash; all others are left alone.
 const TREES: [&str; 3] = ["/deployment/", "/unstract/", "/api/"];
 
 /// The middleware: adds the last slash where the caller left it out. A last
-/// part with a dot names a file and gets none.
+/// part with a dot names a file and gets none; a page sends its reader on
+/// itself.
 ///
 /// # Errors
 /// Those of the service.
@@ -24,7 +26,7 @@ pub async fn slashes<B: MessageBody + 'static>(
     let path = request.path();
     let last = path.rsplit('/').next().unwrap_or_default();
     let in_tree = TREES.iter().any(|tree| path.starts_with(tree));
-    if in_tree && !last.is_empty() && !last.contains('.') {
+    if in_tree && !last.is_empty() && !last.contains('.') && !docs::is_page(path) {
         let mut text = format!("{path}/");
         if let Some(query) = request.uri().query() {
             text.push('?');

@@ -121,6 +121,7 @@ pub struct Directory {
     keys: DashMap<KeyHash, DeploymentKey>,
     managers: DashMap<KeyHash, Manager>,
     entries: DashMap<Uuid, Arc<Entry>>,
+    public_ids: DashMap<String, Uuid>,
 }
 
 impl Directory {
@@ -146,18 +147,27 @@ impl Directory {
         self.entries.get(&id).map(|entry| entry.clone())
     }
 
+    /// The deployment of that public id.
+    pub fn entry_named(&self, public_id: &str) -> Option<Arc<Entry>> {
+        let id = *self.public_ids.get(public_id)?;
+        self.entry(id)
+    }
+
     /// All deployments.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
         self.entries.iter().map(|entry| entry.clone()).collect()
     }
 
     pub(super) fn put_entry(&self, entry: Arc<Entry>) {
+        self.public_ids.insert(entry.public_id.clone(), entry.id);
         self.entries.insert(entry.id, entry);
     }
 
     pub(super) fn remove_entry(&self, id: Uuid) -> Option<Arc<Entry>> {
         self.keys.retain(|_, key| key.deployment_id != id);
-        self.entries.remove(&id).map(|(_, entry)| entry)
+        let (_, entry) = self.entries.remove(&id)?;
+        self.public_ids.remove(&entry.public_id);
+        Some(entry)
     }
 
     /// Makes the deployment's keys exactly `rows`. What is taken away is gone

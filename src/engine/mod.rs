@@ -120,6 +120,11 @@ impl Engine {
         self.context.directory.caller(&key.hash(), Utc::now())
     }
 
+    /// The deployment of that public id; no mailbox, no database.
+    pub fn deployment_named(&self, public_id: &str) -> Option<Arc<Entry>> {
+        self.context.directory.entry_named(public_id)
+    }
+
     /// Whose platform key this is; no mailbox, no database.
     pub fn manager(&self, key: &Key) -> Option<Manager> {
         self.context.directory.manager(&key.hash(), Utc::now())

@@ -11,7 +11,8 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::settings::Settings;
-use crate::steps::{self, KINDS, Step};
+use crate::steps::extract_text::ExtractTextStep;
+use crate::steps::{self, KINDS, Step, StepKind};
 
 /// Steps in one workflow.
 pub const MAX_STEPS: usize = 100;
@@ -155,6 +156,14 @@ impl Revision {
             steps: row.steps,
             plan: OnceCell::new(),
         })
+    }
+
+    /// Whether a step takes the text of documents, so that callers are to send
+    /// some.
+    pub fn reads_documents(&self) -> bool {
+        let definitions: Vec<StepDefinition> =
+            serde_json::from_str(&self.steps).unwrap_or_default();
+        definitions.iter().any(|step| step.uses == ExtractTextStep::NAME)
     }
 
     /// The plan, compiled off the asynchronous threads at the first call.

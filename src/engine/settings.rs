@@ -43,6 +43,8 @@ pub struct Settings {
     /// Documents in one submission.
     #[schemars(range(min = 1, max = 1000))]
     pub max_files: u32,
+    /// Whether the documentation page opens with the public id alone.
+    pub public_docs: bool,
     /// Time for a request to arrive whole, in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub request_timeout_seconds: u32,
@@ -62,6 +64,7 @@ impl Default for Settings {
             max_queued: 1000,
             max_file_bytes: 104_857_600,
             max_files: 32,
+            public_docs: false,
             request_timeout_seconds: 300,
             execution_timeout_seconds: 3600,
             result_ttl_seconds: None,

@@ -16,6 +16,7 @@ mod contract;
 mod crash;
 mod demo;
 mod dependencies;
+mod docs;
 mod documents;
 mod intake;
 mod invoices;

@@ -8,7 +8,7 @@ use crate::support::{Database, Server, json_of};
 use crate::wire::{header, names};
 
 /// The routes of the server, with the security each wants.
-const ROUTES: [(&str, &str, &str); 27] = [
+const ROUTES: [(&str, &str, &str); 29] = [
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
     ("post", "/deployment/api/{org_id}/{api_name}/", "deployment_key"),
@@ -17,6 +17,8 @@ const ROUTES: [(&str, &str, &str); 27] = [
     ("get", "/deployment/{api_key}/status/{execution_id}/", "deployment_key"),
     ("get", "/deployment/{api_key}/result/{execution_id}/", "deployment_key"),
     ("post", "/deployment/{api_key}/cancel/{execution_id}/", "deployment_key"),
+    ("get", "/deployment/{api_key}/docs/", ""),
+    ("get", "/deployment/{api_key}/docs/openapi.json", ""),
     ("post", "/api/v1/admin/organization/", "operator_token"),
     ("get", "/api/v1/admin/organization/", "operator_token"),
     ("post", "/unstract/{org_id}/api/v2/workflow/", "platform_key"),
