@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sqlite test-clients test-contract compare-text lint fmt doc deny advisories ci
+.PHONY: help run test test-sqlite test-clients test-contract test-docs compare-text lint fmt doc deny advisories ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -7,8 +7,9 @@ help: ## Show this list
 run: ## Start the server with a demo; settings: MILLRACE_SERVER__PORT=8080 and so on
 	cargo run --quiet -- serve --demo
 
-test: ## Run every test, with a Postgres of its own
+test: ## Run every test, with a Postgres of its own, and the pages in a browser
 	scripts/test
+	scripts/browser
 
 test-sqlite: ## Run the tests that need no Postgres
 	scripts/test sqlite
@@ -18,6 +19,9 @@ test-clients: ## Drive a server with Unstract's published client (part of make t
 
 test-contract: ## Hold a server's answers against its OpenAPI document, for some minutes
 	scripts/clients contract
+
+test-docs: ## Open the documentation pages in a browser and run their examples
+	scripts/browser
 
 compare-text: ## Compare the text of ../shared's PDFs with poppler's, by the debug build
 	tests/compare_text.py

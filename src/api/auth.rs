@@ -234,7 +234,9 @@ impl Reader {
         let named = part(request, "api_key");
         if !ids::is_public_id(named) {
             let known = Key::parse(named).and_then(|key| engine.caller(&key));
-            return known.map(|caller| Self(caller.entry)).ok_or_else(unauthorized);
+            let entry = known.ok_or_else(unauthorized)?.entry;
+            check_address(request, &entry)?;
+            return Ok(Self(entry));
         }
         let public = |entry: &Arc<Entry>| entry.revision.load().settings.public_docs;
         if let Some(entry) = engine.deployment_named(named).filter(public) {

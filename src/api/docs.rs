@@ -25,6 +25,7 @@ use serde_json::Value;
 use super::State;
 use super::auth::Reader;
 use crate::error::ApiResult;
+pub use assets::stamp;
 use document::Subject;
 
 const PAGE: &str = include_str!("docs/page.html");
@@ -80,7 +81,7 @@ impl Responder for Page {
     type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
-        let assets = format!("{}{}/{}", self.root, assets::ROOT, assets::stamp());
+        let assets = format!("{}{}/{}", self.root, assets::ROOT, stamp());
         let html = PAGE.replace("{assets}", &assets).replace("{document}", self.document);
         private("text/html; charset=utf-8", html)
     }
@@ -175,8 +176,6 @@ pub async fn openapi(
         description: &row.description,
         revision: revision.number,
         settings: &revision.settings,
-        input_schema: revision.settings.input_schema.as_ref(),
-        allowed_mime_types: revision.settings.allowed_mime_types.as_deref().unwrap_or_default(),
         reads_documents: revision.reads_documents(),
         public_url: state.config.public_url.trim_end_matches('/'),
         host: host.unwrap_or_default(),

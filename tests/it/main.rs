@@ -19,6 +19,7 @@ mod contract;
 mod crash;
 mod demo;
 mod dependencies;
+mod docs;
 mod documents;
 mod event_stream;
 mod events;

@@ -38,7 +38,6 @@ async fn a_wrong_method_is_told_the_right_ones_and_a_wrong_place_that_it_is_wron
         }
     }
     for path in [
-        "/",
         "/x",
         "/deployment",
         "/deployment/",

@@ -5,6 +5,7 @@ use schemars::r#gen::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::document::Subject;
+use super::example;
 use crate::api::executions::answers::{ResultAnswer, StatusAnswer, Submitted};
 use crate::api::intake::{self, MAX_TIMEOUT};
 use crate::error::{Code, RefusalBody};
@@ -110,9 +111,12 @@ fn schemas(subject: &Subject) -> Map<String, Value> {
             narrow(schema, subject);
         }
     }
-    if let Some(schema) = subject.input_schema {
+    if let Some(form) = schemas.get_mut("FormSubmission") {
+        fill(form);
+    }
+    if let Some(schema) = &subject.settings.input_schema {
         schemas.insert(INPUT.into(), moved(&Value::Object(schema.clone())));
-        describe_input(&mut schemas);
+        describe_input(&mut schemas, example::of(&Value::Object(schema.clone())));
     }
     schemas
 }
@@ -131,8 +135,25 @@ fn narrow(schema: &mut Value, subject: &Subject) {
     }
 }
 
+/// Says what a field counts as that is left empty. Viewers would else fill in
+/// values of their own.
+fn fill(form: &mut Value) {
+    let fields = form.get_mut("properties").and_then(Value::as_object_mut);
+    for (_, field) in fields.into_iter().flatten() {
+        let empty = match field.get("type").and_then(Value::as_str) {
+            Some("string") => json!(""),
+            Some("boolean") => json!(false),
+            Some("integer") => json!(0),
+            _ => continue,
+        };
+        if let Some(field) = field.as_object_mut() {
+            field.insert("default".into(), empty);
+        }
+    }
+}
+
 /// Points both forms of a submission to the deployment's own schema.
-fn describe_input(schemas: &mut Map<String, Value>) {
+fn describe_input(schemas: &mut Map<String, Value>, example: Option<Value>) {
     let mut input = |form: &str, word: &str, value: Value| {
         let input =
             schemas.get_mut(form)?.pointer_mut("/properties/input_data")?.as_object_mut()?;
@@ -141,6 +162,9 @@ fn describe_input(schemas: &mut Map<String, Value>) {
     input("JsonSubmission", "$ref", json!(format!("{SCHEMAS}{INPUT}")));
     input("FormSubmission", "contentMediaType", json!("application/json"));
     input("FormSubmission", "contentSchema", reference(INPUT));
+    if let Some(example) = example {
+        input("FormSubmission", "examples", json!([example.to_string()]));
+    }
 }
 
 /// A schema whose references to its own parts lead to where it stands now. One

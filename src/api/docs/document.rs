@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document of one deployment: JSON of our own, because it
 //! depends on what the deployment is at the moment.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{components, operations};
 use crate::engine::settings::Settings;
@@ -18,10 +18,6 @@ pub struct Subject<'a> {
     pub revision: i32,
     /// Limits and times.
     pub settings: &'a Settings,
-    /// JSON Schema of `input_data`.
-    pub input_schema: Option<&'a Map<String, Value>>,
-    /// Media types that documents may have; none: all.
-    pub allowed_mime_types: &'a [String],
     /// Whether the workflow reads documents.
     pub reads_documents: bool,
     /// `server.public_url` without a last slash, or nothing.
@@ -69,11 +65,23 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// A size as people say it, if that is exact.
+fn bytes(count: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let exact = units.into_iter().find(|(_, unit)| count >= *unit && count.is_multiple_of(*unit));
+    exact
+        .map_or_else(|| format!("{count} bytes"), |(name, unit)| format!("{} {name}", count / unit))
+}
+
 fn description(subject: &Subject) -> String {
     let Settings { rate_limit: rate, .. } = subject.settings;
     let settings = subject.settings;
-    let types: Vec<_> =
-        subject.allowed_mime_types.iter().map(|kind| format!("`{}`", escaped(kind))).collect();
+    let types: Vec<_> = settings
+        .allowed_mime_types
+        .iter()
+        .flatten()
+        .map(|kind| format!("`{}`", escaped(kind)))
+        .collect();
     let types = if types.is_empty() { "all".to_owned() } else { types.join(", ") };
     let kept = match settings.result_ttl_seconds {
         Some(seconds) => format!("{seconds} seconds"),
@@ -90,7 +98,7 @@ fn description(subject: &Subject) -> String {
         ("executions at the same time", settings.max_concurrency.to_string()),
         ("executions that may wait", settings.max_queued.to_string()),
         ("documents in one submission", settings.max_files.to_string()),
-        ("size of a document", format!("{} bytes", settings.max_file_bytes)),
+        ("size of a document", bytes(settings.max_file_bytes)),
         ("types of documents", types),
         (
             "time for a submission to arrive",

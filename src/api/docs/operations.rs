@@ -88,7 +88,7 @@ fn answer_json(description: &str, schema: &str, headers: &[&str]) -> Value {
 }
 
 fn submit(subject: &Subject, url: &str) -> Value {
-    let input = subject.input_schema.map(|schema| Value::Object(schema.clone()));
+    let input = subject.settings.input_schema.clone().map(Value::Object);
     let input = input.as_ref().and_then(example::of);
     let body = samples::submission(input, subject.reads_documents);
     let mut samples = [samples::submit_json(url, &body), samples::submit_form(url)];

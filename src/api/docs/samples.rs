@@ -24,12 +24,15 @@ impl Sample {
         json!({"lang": self.lang, "label": self.label, "source": self.source})
     }
 
-    /// As a block of Markdown.
+    /// As a block of Markdown that opens when it is chosen.
     pub fn markdown(&self) -> String {
         // A fence is longer than any row of backticks within.
         let longest = self.source.split(|char| char != '`').map(str::len).max().unwrap_or_default();
         let fence = "`".repeat(longest.max(2) + 1);
-        format!("**{}**\n\n{fence}{}\n{}\n{fence}\n", self.label, self.lang, self.source)
+        format!(
+            "<details><summary>{}</summary>\n\n{fence}{}\n{}\n{fence}\n\n</details>\n",
+            self.label, self.lang, self.source
+        )
     }
 }
 
@@ -267,6 +270,6 @@ mod tests {
         let samples = submit_json("http://x/", &body);
         assert!(samples[0].source.contains(r"it'\''s"), "{}", samples[0].source);
         assert!(samples[0].markdown().contains("\n``````shell\n"));
-        assert!(samples[0].markdown().ends_with("\n``````\n"));
+        assert!(samples[0].markdown().contains("\n``````\n\n</details>"));
     }
 }
