@@ -16,10 +16,11 @@ use tokio::runtime::{Builder, Runtime};
 use crate::api::{self, State};
 use crate::config::{Config, ConfigError};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
-use crate::engine::Engine;
+use crate::engine::{Engine, connections};
 use crate::error::{ApiError, Code};
 use crate::ids;
 use crate::sandbox::Sandbox;
+use crate::secrets::{Keyring, SecretsError};
 use crate::steps::Services;
 use crate::store::committer::Committer;
 use crate::store::{Store, StoreError};
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The document store.
     #[error(transparent)]
     Documents(#[from] DocumentError),
+    /// The keys that seal secrets, or what they cannot open.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// The address, or a thread.
     #[error("cannot start on {address}: {error}")]
     Listen {
@@ -85,12 +89,20 @@ impl App {
             config.database.commit_batch,
             config.database.commit_queue,
         );
+        // No key is made where there is something that it could not open.
+        let may_make = config.is_sqlite() && !store.has_sealed().await?;
+        let keyring = Keyring::load(&config.secrets, may_make)?;
         let services = Arc::new(Services {
             documents: DocumentStore::in_folder(&config.documents.folder)?,
             sandbox: Sandbox::new(config.sandbox.clone()),
-            connections: config.connections(),
-            sql: crate::sql_pools::SqlPools::default(),
+            connections: config.connections(keyring),
+            sql: Arc::default(),
         });
+        let closed = connections::reload(&store, &services).await?;
+        if closed > 0 {
+            // Better now than when a step needs them.
+            return Err(SecretsError::WrongKey { count: closed }.into());
+        }
         let engine =
             Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
         let engine = Arc::new(engine.await?);

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::engine::limiter::RateState;
 use crate::engine::manage::ManageError;
+use crate::secrets::SecretsError;
 use crate::store::StoreError;
 
 /// Characters of a place that are told.
@@ -66,6 +67,8 @@ codes! {
     ExecutionStopped = "execution_stopped", CONFLICT, ClientError, "The execution was stopped; it has no result.";
     Changed = "changed", CONFLICT, ClientError, "It has changed since `If-Match` was read.";
     StillInUse = "still_in_use", CONFLICT, ClientError, "Something else still uses this.";
+    DeclaredInConfiguration = "declared_in_configuration", CONFLICT, ClientError, "The server's configuration declares this; it cannot be changed here.";
+    NoSecretsKey = "no_secrets_key", CONFLICT, ClientError, "This server has no key to seal secrets with; its operator sets `secrets.key`.";
     DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
@@ -234,6 +237,12 @@ impl From<ManageError> for ApiError {
     fn from(error: ManageError) -> Self {
         match error {
             ManageError::Store(error) => error.into(),
+            ManageError::Declared => Self::new(Code::DeclaredInConfiguration),
+            ManageError::Secrets(SecretsError::NoKey) => Self::new(Code::NoSecretsKey),
+            ManageError::Secrets(error) => {
+                tracing::error!(%error, "secrets failed a request");
+                Self::new(Code::Internal)
+            }
             ManageError::Steps(faults) => {
                 let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
                 Self::all(Code::InvalidWorkflow, faults)

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod sandbox;
+pub mod secrets;
 pub mod sql_pools;
 pub mod steps;
 pub mod store;

@@ -4,6 +4,7 @@
 
 pub mod api_key;
 pub mod audit_entry;
+pub mod connection;
 pub mod deployment;
 pub mod deployment_revision;
 pub mod enums;

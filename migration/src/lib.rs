@@ -7,6 +7,7 @@ pub use sea_orm_migration::{MigratorTrait, prelude::*};
 mod m20261123_000001_management;
 mod m20261123_000002_executions;
 mod m20261123_000003_audit;
+mod m20261123_000005_connections;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_management::Migration),
             Box::new(m20261123_000002_executions::Migration),
             Box::new(m20261123_000003_audit::Migration),
+            Box::new(m20261123_000005_connections::Migration),
         ]
     }
 }

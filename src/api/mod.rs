@@ -4,6 +4,7 @@ mod address;
 pub mod answer;
 pub mod auth;
 mod body;
+mod connections;
 mod deployments;
 pub mod envelope;
 mod executions;
@@ -122,6 +123,19 @@ fn management() -> Scope {
                 .route(get().to(keys::get))
                 .route(delete().to(keys::revoke)),
         )
+        .service(
+            resource("/connection/")
+                .route(post().to(connections::create))
+                .route(get().to(connections::list)),
+        )
+        .service(
+            resource("/connection/{id}/")
+                .route(get().to(connections::get))
+                .route(put().to(connections::replace))
+                .route(patch().to(connections::patch))
+                .route(delete().to(connections::delete)),
+        )
+        .service(resource("/connection/{id}/test/").route(post().to(connections::test)))
 }
 
 /// The head of the OpenAPI document.

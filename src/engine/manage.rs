@@ -13,6 +13,7 @@ use super::plan::{Faults, Plan, StepDefinition};
 use super::settings::Settings;
 use crate::clock;
 use crate::ids::{self, Key, KeyKind};
+use crate::secrets::SecretsError;
 use crate::store::StoreError;
 
 /// Why a change was not made.
@@ -21,6 +22,12 @@ pub enum ManageError {
     /// Places that are wrong, with their cures.
     #[error("invalid workflow: {0:?}")]
     Steps(Faults),
+    /// The configuration declares it.
+    #[error("declared in the configuration")]
+    Declared,
+    /// Secrets cannot be sealed or opened.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),

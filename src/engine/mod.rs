@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod audit;
+pub mod connections;
 pub mod context;
 pub mod deployment;
 pub mod directory;
@@ -103,6 +104,7 @@ impl Engine {
         let registry = KeyRegistry::start_in_arbiter(handle, move |_| actor);
         registry.send(Load).await.map_err(|_| registry_away())??;
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
+        context.work.spawn(connections::follow(Arc::clone(&context)));
         Ok(Self { context, registry, arbiters })
     }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 pub mod committer;
+pub mod connections;
 pub mod deployments;
 pub mod executions;
 pub mod keys;

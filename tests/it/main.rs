@@ -13,6 +13,7 @@ mod audit;
 mod auth;
 mod cancel;
 mod committer;
+mod connections;
 mod contract;
 mod crash;
 mod demo;

@@ -8,7 +8,7 @@ use crate::support::{Database, Server, json_of};
 use crate::wire::{header, names};
 
 /// The routes of the server, with the security each wants.
-const ROUTES: [(&str, &str, &str); 27] = [
+const ROUTES: [(&str, &str, &str); 34] = [
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
     ("post", "/deployment/api/{org_id}/{api_name}/", "deployment_key"),
@@ -36,6 +36,13 @@ const ROUTES: [(&str, &str, &str); 27] = [
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
     ("delete", "/unstract/{org_id}/api/v2/api-deployment/{id}/key/{key_id}/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/connection/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/connection/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("put", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("patch", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("delete", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/connection/{id}/test/", "platform_key"),
 ];
 
 /// Every `$ref` in a value.
@@ -111,7 +118,7 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     in_path.sort();
     assert_eq!(in_path, in_template, "{method} {path}");
     let lists = method == "get"
-        && ["workflow/", "api-deployment/", "key/", "organization/"]
+        && ["workflow/", "api-deployment/", "key/", "connection/", "organization/"]
             .iter()
             .any(|end| path.ends_with(end));
     if lists {
@@ -130,7 +137,7 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     assert_eq!(schemes, if wanted.is_empty() { vec![] } else { vec![wanted] }, "{method} {path}");
     let takes_body = ["put", "patch"].contains(&method)
         || (method == "post"
-            && !["/validate/", "/cancel/{execution_id}/"].iter().any(|end| path.ends_with(end)));
+            && !["/validate/", "/test/", "/cancel/{execution_id}/"].iter().any(|end| path.ends_with(end)));
     assert_eq!(operation["requestBody"].is_object(), takes_body, "{method} {path}");
     if ["put", "patch"].contains(&method) {
         assert_eq!(of("header"), ["If-Match"], "{path}");
