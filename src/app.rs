@@ -11,7 +11,7 @@ use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
 use apistos::app::OpenApiWrapper;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::api::{self, State};
 use crate::config::{Config, ConfigError};
@@ -80,35 +80,17 @@ impl App {
             .enable_all()
             .build()
             .map_err(|error| StartError::Listen { address: "a thread".into(), error })?;
-        let store = Store::open(&config, work.handle().clone()).await?;
-        let (operator, operator_token) = operator(&config, &store).await?;
-        let lanes = if config.is_sqlite() { 1 } else { config.database.committers };
-        let committer = Committer::start(
-            &store,
-            lanes,
-            config.database.commit_batch,
-            config.database.commit_queue,
-        );
-        // No key is made where there is something that it could not open.
-        let may_make = config.is_sqlite() && !store.has_sealed().await?;
-        let keyring = Keyring::load(&config.secrets, may_make)?;
-        let services = Arc::new(Services {
-            documents: DocumentStore::in_folder(&config.documents.folder)?,
-            sandbox: Sandbox::new(config.sandbox.clone()),
-            connections: config.connections(keyring),
-            sql: Arc::default(),
-        });
-        let closed = connections::reload(&store, &services).await?;
-        if closed > 0 {
-            // Better now than when a step needs them.
-            return Err(SecretsError::WrongKey { count: closed }.into());
+        match Started::start(config, work.handle().clone()).await {
+            Ok(Started { engine, http, operator_token }) => {
+                let (http, serving, address) = http;
+                Ok(Self { engine, http, serving, address, operator_token, work })
+            }
+            Err(error) => {
+                // Dropped here it would block, which an async context refuses.
+                work.shutdown_background();
+                Err(error)
+            }
         }
-        let engine =
-            Engine::start(config.engine.clone(), store, committer, services, work.handle().clone());
-        let engine = Arc::new(engine.await?);
-        let state = State { engine: Arc::clone(&engine), config: config.server.clone(), operator };
-        let (http, serving, address) = listen(state)?;
-        Ok(Self { engine, http, serving, address, operator_token, work })
     }
 
     /// Where it listens.
@@ -140,6 +122,51 @@ impl App {
         // A step that ignores its cancellation must not hold up the exit.
         self.work.shutdown_background();
     }
+}
+
+/// What has been started on the work runtime.
+struct Started {
+    engine: Arc<Engine>,
+    http: Listening,
+    operator_token: Option<SecretString>,
+}
+
+impl Started {
+    async fn start(config: Config, work: Handle) -> Result<Self, StartError> {
+        let store = Store::open(&config, work.clone()).await?;
+        let (operator, operator_token) = operator(&config, &store).await?;
+        let services = services(&config, &store).await?;
+        let lanes = if config.is_sqlite() { 1 } else { config.database.committers };
+        let committer = Committer::start(
+            &store,
+            lanes,
+            config.database.commit_batch,
+            config.database.commit_queue,
+        );
+        let engine = Engine::start(config.engine.clone(), store, committer, services, work);
+        let engine = Arc::new(engine.await?);
+        let state = State { engine: Arc::clone(&engine), config: config.server.clone(), operator };
+        Ok(Self { engine, http: listen(state)?, operator_token })
+    }
+}
+
+/// What steps share, with the stored connections opened.
+async fn services(config: &Config, store: &Store) -> Result<Arc<Services>, StartError> {
+    // No key is made where there is something that it could not open.
+    let may_make = config.is_sqlite() && !store.has_sealed().await?;
+    let keyring = Keyring::load(&config.secrets, may_make)?;
+    let services = Arc::new(Services {
+        documents: DocumentStore::in_folder(&config.documents.folder)?,
+        sandbox: Sandbox::new(config.sandbox.clone()),
+        connections: config.connections(keyring),
+        sql: Arc::default(),
+    });
+    let closed = connections::reload(store, &services).await?;
+    if closed > 0 {
+        // Better now than when a step needs them.
+        return Err(SecretsError::WrongKey { count: closed }.into());
+    }
+    Ok(services)
 }
 
 type Listening = (ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>, SocketAddr);

@@ -171,7 +171,10 @@ impl TryFrom<ConnectionTable> for NamedConnection {
         let ConnectionTable { org_id, name, kind, settings } = table;
         let connection = form::read(kind, settings).map_err(|error| match error {
             FormError::Misplaced(error) => {
-                format!("connection `{name}`: missing or unknown, or of another type: {}", error.path())
+                format!(
+                    "connection `{name}`: missing or unknown, or of another type: {}",
+                    error.path()
+                )
             }
             FormError::Faults(faults) => {
                 let faults = faults.iter().map(|(place, cure)| format!("{place}: {cure}"));
@@ -252,9 +255,10 @@ impl Config {
     /// The connections that steps may use. `keyring` opens those that are
     /// stored.
     pub fn connections(&self, keyring: Keyring) -> Connections {
-        let declared = self.connections.iter().map(|named| {
-            ((named.org_id.clone(), named.name.clone()), named.connection.clone())
-        });
+        let declared = self
+            .connections
+            .iter()
+            .map(|named| ((named.org_id.clone(), named.name.clone()), named.connection.clone()));
         let folders = self.connections_api.local_folders.iter();
         let absolute = folders.filter_map(|folder| std::path::absolute(folder).ok());
         Connections::new(declared).with(keyring, absolute.collect())

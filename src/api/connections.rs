@@ -1,11 +1,15 @@
 //! Connections of an organisation. Their secrets are taken and never given
 //! back.
 
+#![expect(unused_qualifications, reason = "`JsonSchema` derives them for tagged forms")]
+
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use apistos::api_operation;
 use millrace_entities::connection;
 use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::Schema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -39,44 +43,33 @@ struct Identity {
 /// The fields of [`Identity`]; all others are the kind's.
 const IDENTITY: [&str; 3] = ["name", "description", "kind"];
 
-macro_rules! forms {
-    ($($(#[$doc:meta])* $variant:ident($name:ident, $form:ident, $kind:literal);)*) => {
-        /// A connection as it is written: the fields of its kind beside those
-        /// of all.
-        #[derive(JsonSchema)]
-        #[serde(tag = "kind", rename_all = "snake_case")]
-        #[schemars(rename = "ConnectionWrite")]
-        #[expect(dead_code, reason = "documents `ConnectionObject`")]
-        enum ConnectionForm {
-            $($(#[$doc])* $variant($name),)*
-        }
-
-        $(
-            $(#[$doc])*
-            #[derive(JsonSchema)]
-            #[expect(dead_code, reason = "documents `ConnectionObject`")]
-            struct $name {
-                /// The name that steps give: `^[A-Za-z0-9_-]{1,64}$`, unique in the organisation.
-                name: String,
-                /// Text for people.
-                #[serde(default)]
-                description: Text,
-                #[serde(flatten)]
-                settings: $form,
-            }
-        )*
-    };
+/// A connection as it is written: the fields of its kind beside those of all.
+#[derive(JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[schemars(rename = "ConnectionWrite")]
+#[expect(dead_code, reason = "documents `ConnectionObject`")]
+enum ConnectionForm {
+    /// A database.
+    Sql(Written<SqlForm>),
+    /// An object store.
+    ObjectStore(Written<ObjectStoreForm>),
+    /// A service that speaks HTTP.
+    Http(Written<HttpForm>),
+    /// A language model.
+    Llm(Written<LlmForm>),
 }
 
-forms! {
-    /// A database.
-    Sql(SqlConnectionWrite, SqlForm, "sql");
-    /// An object store.
-    ObjectStore(ObjectStoreConnectionWrite, ObjectStoreForm, "object_store");
-    /// A service that speaks HTTP.
-    Http(HttpConnectionWrite, HttpForm, "http");
-    /// A language model.
-    Llm(LlmConnectionWrite, LlmForm, "llm");
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "documents `ConnectionObject`")]
+struct Written<F> {
+    /// The name that steps give, unique in the organisation.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    name: String,
+    /// Text for people.
+    #[serde(default)]
+    description: Text,
+    #[serde(flatten)]
+    settings: F,
 }
 
 /// A connection as it is written, its fields not sorted out yet.
@@ -88,8 +81,16 @@ impl JsonSchema for ConnectionObject {
         ConnectionForm::schema_name()
     }
 
-    fn json_schema(generator: &mut schemars::r#gen::SchemaGenerator) -> schemars::schema::Schema {
-        ConnectionForm::json_schema(generator)
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = ConnectionForm::json_schema(generator).into_object();
+        let kinds = schema.subschemas().one_of.iter_mut().flatten();
+        for kind in kinds {
+            // Flattening forgets that other fields are refused.
+            if let Schema::Object(kind) = kind {
+                kind.object().additional_properties = Some(Box::new(Schema::Bool(false)));
+            }
+        }
+        schema.into()
     }
 }
 
@@ -244,7 +245,8 @@ pub async fn list(
     let (count, size) = (declared.len() as u64, paging.page.size);
     let start = paging.page.index.saturating_mul(size);
     let skip = usize::try_from(start).unwrap_or(usize::MAX);
-    let mut rows: Vec<_> = declared.into_iter().skip(skip).take(size as usize).collect();
+    let mut rows: Vec<_> =
+        declared.into_iter().skip(skip).take(usize::try_from(size).unwrap_or(usize::MAX)).collect();
     let left = size - rows.len() as u64;
     let owner = manager.0.organisation_id;
     let stored = state.engine.store().connections(owner, start.saturating_sub(count), left).await?;
@@ -354,11 +356,7 @@ async fn change(
 }
 
 /// What is to be, checked; a fault names its place and no value.
-fn draft(
-    state: &State,
-    owner: &Manager,
-    object: Map<String, Value>,
-) -> ApiResult<ConnectionDraft> {
+fn draft(state: &State, owner: &Manager, object: Map<String, Value>) -> ApiResult<ConnectionDraft> {
     let (identity, settings): (Map<_, _>, Map<_, _>) =
         object.into_iter().partition(|(name, _)| IDENTITY.contains(&name.as_str()));
     let Identity { name, description, kind } = typed(Value::Object(identity))?;

@@ -85,8 +85,8 @@ pub struct ObjectStoreForm {
     service: String,
     /// OpenDAL's options of the service. All but a few harmless ones, such as `root`, `bucket` and `region`, are secrets.
     #[serde(default, skip_serializing)]
-    #[schemars(with = "BTreeMap<String, String>")]
-    options: BTreeMap<String, SecretString>,
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    options: Option<BTreeMap<String, SecretString>>,
 }
 
 /// A service that speaks HTTP.
@@ -97,8 +97,8 @@ pub struct HttpForm {
     base_url: String,
     /// Sent with every request; their values are secrets.
     #[serde(default, skip_serializing)]
-    #[schemars(with = "BTreeMap<String, String>")]
-    headers: BTreeMap<String, SecretString>,
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    headers: Option<BTreeMap<String, SecretString>>,
 }
 
 /// A language model.
@@ -130,11 +130,11 @@ pub fn read(kind: Kind, settings: Settings) -> Result<Connection, FormError> {
         }
         Kind::ObjectStore => {
             let ObjectStoreForm { service, options } = typed(settings)?;
-            Connection::ObjectStore { service, options }
+            Connection::ObjectStore { service, options: options.unwrap_or_default() }
         }
         Kind::Http => {
             let HttpForm { base_url, headers } = typed(settings)?;
-            Connection::Http { base_url, headers }
+            Connection::Http { base_url, headers: headers.unwrap_or_default() }
         }
         Kind::Llm => {
             let LlmForm { provider, base_url, model, api_key } = typed(settings)?;
@@ -310,11 +310,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn object(value: Value) -> Settings {
+    fn object(value: &Value) -> Settings {
         value.as_object().unwrap().clone()
     }
 
-    fn places(kind: Kind, settings: Value) -> Vec<String> {
+    fn places(kind: Kind, settings: &Value) -> Vec<String> {
         match read(kind, object(settings)) {
             Ok(_) => Vec::new(),
             Err(FormError::Misplaced(error)) => vec![format!("? {}", error.path())],
@@ -360,7 +360,7 @@ mod tests {
                 vec!["base_url", "provider", "model", "api_key"],
             ),
         ] {
-            assert_eq!(places(kind, settings.clone()), expected, "{settings}");
+            assert_eq!(places(kind, &settings), expected, "{settings}");
         }
     }
 
@@ -384,12 +384,12 @@ mod tests {
                 vec!["api_key"],
             ),
         ] {
-            let (public, sealed) = part(kind, object(settings.clone()));
+            let (public, sealed) = part(kind, object(&settings));
             assert!(!Value::from(public.clone()).to_string().contains("canary"), "{public:?}");
             assert_eq!(sealed.keys().collect::<Vec<_>>(), secrets);
             assert_eq!(Value::from(whole(public, &sealed)), settings);
         }
-        let (public, _) = part(Kind::Sql, object(json!({"url": "postgres://u:p@h:1/d?x=y"})));
+        let (public, _) = part(Kind::Sql, object(&json!({"url": "postgres://u:p@h:1/d?x=y"})));
         assert_eq!(public[LOCATION], "postgres://h:1/d");
     }
 }

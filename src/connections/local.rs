@@ -79,8 +79,7 @@ fn postgres(url: &str) -> Option<&'static str> {
     if host.is_empty() || host.contains(['%', '/']) {
         return Some("with the host of the database");
     }
-    let known =
-        |name: &str| POSTGRES_PARAMETERS.contains(&name) || name.starts_with("options[");
+    let known = |name: &str| POSTGRES_PARAMETERS.contains(&name) || name.starts_with("options[");
     let mut parameters = url.query_pairs();
     parameters
         .any(|(name, _)| !known(&name))
@@ -90,7 +89,8 @@ fn postgres(url: &str) -> Option<&'static str> {
 /// By its parts alone: nothing below these folders is made by tenants but
 /// files of databases and objects.
 fn is_below(path: &Path, own: &[PathBuf]) -> bool {
-    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let plain =
+        path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     path.is_absolute() && plain && own.iter().any(|folder| path.starts_with(folder))
 }
 
@@ -138,7 +138,14 @@ mod tests {
         }
         assert!(fits(&folder("/srv/tenants/acme")));
         assert!(fits(&folder("/srv/tenants/acme/a/b")));
-        for root in ["/", "/srv/tenants", "/srv/tenants/acme/..", "srv/tenants/acme", "", "/srv/tenants/other"] {
+        for root in [
+            "/",
+            "/srv/tenants",
+            "/srv/tenants/acme/..",
+            "srv/tenants/acme",
+            "",
+            "/srv/tenants/other",
+        ] {
             assert!(!fits(&folder(root)), "{root}");
         }
         let none = Connection::ObjectStore { service: "fs".into(), options: [].into() };

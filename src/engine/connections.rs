@@ -219,7 +219,8 @@ impl Engine {
             ("name", current.name != draft.name),
             ("description", current.description != draft.description),
         ];
-        let own = own.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field.to_owned());
+        let own =
+            own.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field.to_owned());
         Ok(own.chain(changed.chain(gone).cloned()).collect())
     }
 }
@@ -239,11 +240,7 @@ fn place((organisation_id, id): (Uuid, Uuid), field: &str) -> String {
     format!("connection/{organisation_id}/{id}/{field}")
 }
 
-fn seal(
-    keyring: &Keyring,
-    row: (Uuid, Uuid),
-    secrets: &Secrets,
-) -> Result<String, ManageError> {
+fn seal(keyring: &Keyring, row: (Uuid, Uuid), secrets: &Secrets) -> Result<String, ManageError> {
     let sealed = secrets.iter().map(|(field, secret)| {
         use secrecy::ExposeSecret;
         Ok((field, keyring.seal(&place(row, field), secret.expose_secret())?))
@@ -298,7 +295,9 @@ pub async fn reload(store: &Store, services: &Arc<Services>) -> Result<usize, St
             };
             match allowed(connections, &org_id, &row.kind, settings) {
                 Some(connection) => _ = by_name.insert((org_id, row.name), Arc::new(connection)),
-                None => tracing::warn!(connection = %row.id, "a stored connection is not allowed here"),
+                None => {
+                    tracing::warn!(connection = %row.id, "a stored connection is not allowed here");
+                }
             }
         }
         connections.put(Stored { version, by_name });

@@ -273,7 +273,11 @@ fn files_with(folder: &std::path::Path, text: &str) -> Vec<std::path::PathBuf> {
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.path().is_dir() {
             found.extend(files_with(&entry.path(), text));
-        } else if std::fs::read(entry.path()).unwrap().windows(text.len()).any(|part| part == text.as_bytes()) {
+        } else if std::fs::read(entry.path())
+            .unwrap()
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+        {
             found.push(entry.path());
         }
     }
