@@ -11,20 +11,21 @@ use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
 use apistos::app::OpenApiWrapper;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::api::budget::Budget;
 use crate::api::{self, State};
 use crate::config::{Config, ConfigError, DeploymentsConfig};
 use crate::documents::{DocumentStore, StoreError as DocumentError};
-use crate::engine::Engine;
 use crate::engine::admission::Gauge;
 use crate::engine::audit::Author;
 use crate::engine::declared::outcome::Problem;
 use crate::engine::declared::{Declarations, Watching};
+use crate::engine::{Engine, connections};
 use crate::error::{ApiError, Code};
 use crate::ids;
 use crate::sandbox::Sandbox;
+use crate::secrets::{Keyring, SecretsError};
 use crate::steps::Services;
 use crate::store::committer::Committer;
 use crate::store::{Store, StoreError};
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The document store.
     #[error(transparent)]
     Documents(#[from] DocumentError),
+    /// The keys that seal secrets, or what they cannot open.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// The address, or a thread.
     #[error("cannot start on {address}: {error}")]
     Listen {
@@ -83,42 +87,26 @@ impl App {
             .enable_all()
             .build()
             .map_err(|error| StartError::Listen { address: "a thread".into(), error })?;
-        let store = Store::open(&config, work.handle().clone()).await?;
-        let (operator, operator_token) = operator(&config, &store).await?;
-        let lanes = if config.is_sqlite() { 1 } else { config.database.committers };
-        let committer = Committer::start(
-            &store,
-            lanes,
-            config.database.commit_batch,
-            config.database.commit_queue,
-        );
-        let services = Arc::new(Services {
-            documents: DocumentStore::in_folder(&config.documents.folder)?
-                .swept_after(Duration::from_secs(config.retention.grace_seconds)),
-            sandbox: Sandbox::new(config.sandbox.clone()),
-            connections: config.connections(),
-            sql: crate::sql_pools::SqlPools::default(),
-        });
-        let engine = Engine::start(
-            config.engine.clone(),
-            config.upkeep(),
-            store,
-            committer,
-            services,
-            work.handle().clone(),
-        );
-        let engine = Arc::new(engine.await?);
-        let (declarations, watching) = declare(&engine, &config.deployments).await;
-        let state = State {
-            engine: Arc::clone(&engine),
-            bodies: Budget::new(config.server.max_body_memory_bytes),
-            declarations: Arc::clone(&declarations),
-            config: config.server.clone(),
-            operator,
-            event_streams: Gauge::default(),
-        };
-        let (http, serving, address) = listen(state)?;
-        Ok(Self { engine, declarations, watching, http, serving, address, operator_token, work })
+        match Started::start(config, work.handle().clone()).await {
+            Ok(Started { engine, declarations, watching, http, operator_token }) => {
+                let (http, serving, address) = http;
+                Ok(Self {
+                    engine,
+                    declarations,
+                    watching,
+                    http,
+                    serving,
+                    address,
+                    operator_token,
+                    work,
+                })
+            }
+            Err(error) => {
+                // Dropped here it would block, which an async context refuses.
+                work.shutdown_background();
+                Err(error)
+            }
+        }
     }
 
     /// Where it listens.
@@ -172,6 +160,63 @@ async fn declare(
     let settle = Duration::from_millis(config.settle_ms);
     let watching = Watching::start(Arc::clone(&declarations), config.watch, settle);
     (declarations, watching)
+}
+
+/// What has been started on the work runtime.
+struct Started {
+    engine: Arc<Engine>,
+    declarations: Arc<Declarations>,
+    watching: Watching,
+    http: Listening,
+    operator_token: Option<SecretString>,
+}
+
+impl Started {
+    async fn start(config: Config, work: Handle) -> Result<Self, StartError> {
+        let store = Store::open(&config, work.clone()).await?;
+        let (operator, operator_token) = operator(&config, &store).await?;
+        let services = services(&config, &store).await?;
+        let lanes = if config.is_sqlite() { 1 } else { config.database.committers };
+        let committer = Committer::start(
+            &store,
+            lanes,
+            config.database.commit_batch,
+            config.database.commit_queue,
+        );
+        let engine =
+            Engine::start(config.engine.clone(), config.upkeep(), store, committer, services, work);
+        let engine = Arc::new(engine.await?);
+        let (declarations, watching) = declare(&engine, &config.deployments).await;
+        let http = listen(State {
+            engine: Arc::clone(&engine),
+            bodies: Budget::new(config.server.max_body_memory_bytes),
+            declarations: Arc::clone(&declarations),
+            config: config.server,
+            operator,
+            event_streams: Gauge::default(),
+        })?;
+        Ok(Self { engine, declarations, watching, http, operator_token })
+    }
+}
+
+/// What steps share, with the stored connections opened.
+async fn services(config: &Config, store: &Store) -> Result<Arc<Services>, StartError> {
+    // No key is made where there is something that it could not open.
+    let may_make = config.is_sqlite() && !store.has_sealed().await?;
+    let keyring = Keyring::load(&config.secrets, may_make)?;
+    let services = Arc::new(Services {
+        documents: DocumentStore::in_folder(&config.documents.folder)?
+            .swept_after(Duration::from_secs(config.retention.grace_seconds)),
+        sandbox: Sandbox::new(config.sandbox.clone()),
+        connections: config.connections(keyring),
+        sql: Arc::default(),
+    });
+    let closed = connections::reload(store, &services).await?;
+    if closed > 0 {
+        // Better now than when a step needs them.
+        return Err(SecretsError::WrongKey { count: closed }.into());
+    }
+    Ok(services)
 }
 
 type Listening = (ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>, SocketAddr);

@@ -8,8 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use crate::cidr::Cidr;
-use crate::connections::{Connection, Connections};
+use crate::connections::form::{self, FormError, Settings};
+use crate::connections::{Connection, Connections, Kind};
 use crate::sandbox::SandboxConfig;
+use crate::secrets::{Keyring, SecretsConfig};
 
 /// The documented default configuration is the default.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -54,6 +56,8 @@ pub struct Config {
     pub usage: UsageConfig,
     pub retention: RetentionConfig,
     pub log: LogConfig,
+    pub secrets: SecretsConfig,
+    pub connections_api: ConnectionsApiConfig,
     #[serde(default)]
     pub connections: Vec<NamedConnection>,
 }
@@ -181,16 +185,56 @@ pub enum LogFormat {
     Text,
 }
 
+/// `[connections_api]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct ConnectionsApiConfig {
+    pub local_folders: Vec<PathBuf>,
+}
+
 /// One of `[[connections]]`.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "ConnectionTable")]
 pub struct NamedConnection {
     /// Whose connection it is.
     pub org_id: String,
     /// The name that steps give.
     pub name: String,
     /// Where it leads.
-    #[serde(flatten)]
     pub connection: Connection,
+}
+
+/// A table of `[[connections]]`, as it is written.
+#[derive(Deserialize)]
+struct ConnectionTable {
+    org_id: String,
+    name: String,
+    kind: Kind,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+impl TryFrom<ConnectionTable> for NamedConnection {
+    type Error = String;
+
+    /// A fault names its place and never a value, which may be a secret.
+    fn try_from(table: ConnectionTable) -> Result<Self, String> {
+        let ConnectionTable { org_id, name, kind, settings } = table;
+        let connection = form::read(kind, settings).map_err(|error| match error {
+            FormError::Misplaced(error) => {
+                format!(
+                    "connection `{name}`: missing or unknown, or of another type: {}",
+                    error.path()
+                )
+            }
+            FormError::Faults(faults) => {
+                let faults = faults.iter().map(|(place, cure)| format!("{place}: {cure}"));
+                format!("connection `{name}`: {}", faults.collect::<Vec<_>>().join("; "))
+            }
+        })?;
+        Ok(Self { org_id, name, connection })
+    }
 }
 
 impl Config {
@@ -283,18 +327,21 @@ impl Config {
         UpkeepConfig { usage: self.usage.clone(), retention: self.retention.clone() }
     }
 
-    /// The connections that steps may use.
-    pub fn connections(&self) -> Connections {
-        Connections::new(
-            self.connections.iter().map(|named| {
-                ((named.org_id.clone(), named.name.clone()), named.connection.clone())
-            }),
-        )
+    /// The connections that steps may use. `keyring` opens those that are
+    /// stored.
+    pub fn connections(&self, keyring: Keyring) -> Connections {
+        let declared = self
+            .connections
+            .iter()
+            .map(|named| ((named.org_id.clone(), named.name.clone()), named.connection.clone()));
+        let folders = self.connections_api.local_folders.iter();
+        let absolute = folders.filter_map(|folder| std::path::absolute(folder).ok());
+        Connections::new(declared).with(keyring, absolute.collect())
     }
 }
 
 /// A secret from the environment may look like a number.
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+pub(crate) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Scalar {
@@ -348,7 +395,23 @@ mod tests {
             "[[connections]]\norg_id = \"acme\"\nname = \"w\"\nkind = \"sql\"\nurl = \"sqlite://x\"",
         )
         .unwrap();
-        assert!(config.connections().get("acme", "w").is_some());
-        assert!(config.connections().get("other", "w").is_none());
+        let connections = config.connections(Keyring::empty());
+        assert!(connections.get("acme", "w").is_some());
+        assert!(connections.get("other", "w").is_none());
+    }
+
+    #[test]
+    fn a_fault_of_a_connection_names_its_place_and_no_value() {
+        for (fields, place) in [
+            ("kind = \"sql\"\nurl = \"s3cr3t\"", "url"),
+            ("kind = \"sql\"\nurl = [\"s3cr3t\"]", "url"),
+            ("kind = \"sql\"\nurl = \"sqlite://x\"\nuser = \"s3cr3t\"", "user"),
+            ("kind = \"object_store\"\nservice = \"s3cr3t\"", "service"),
+        ] {
+            let toml = format!("[[connections]]\norg_id = \"acme\"\nname = \"w\"\n{fields}");
+            let error = with(&toml).unwrap_err().to_string();
+            assert!(error.contains("connection `w`") && error.contains(place), "{error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::engine::limiter::RateState;
 use crate::engine::manage::ManageError;
 use crate::engine::result::ResultError;
+use crate::secrets::SecretsError;
 use crate::store::StoreError;
 
 /// Characters of a place that are told.
@@ -73,6 +74,8 @@ codes! {
     LastKey = "last_key", CONFLICT, ClientError, "Nobody could manage the organisation any more: make another key of tier `full_access` first.";
     KeyClosed = "key_closed", CONFLICT, ClientError, "The key is revoked, switched off or expired; make a new one.";
     DeclaredInFile = "declared_in_file", CONFLICT, ClientError, "A file declares this; change it there.";
+    DeclaredInConfiguration = "declared_in_configuration", CONFLICT, ClientError, "The server's configuration declares this; it cannot be changed here.";
+    NoSecretsKey = "no_secrets_key", CONFLICT, ClientError, "This server has no key to seal secrets with; its operator sets `secrets.key`.";
     DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
@@ -257,6 +260,12 @@ impl From<ManageError> for ApiError {
         match error {
             ManageError::Store(error) => error.into(),
             ManageError::KeyClosed => Self::new(Code::KeyClosed),
+            ManageError::Declared => Self::new(Code::DeclaredInConfiguration),
+            ManageError::Secrets(SecretsError::NoKey) => Self::new(Code::NoSecretsKey),
+            ManageError::Secrets(error) => {
+                tracing::error!(%error, "secrets failed a request");
+                Self::new(Code::Internal)
+            }
             ManageError::Steps(faults) => {
                 let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
                 Self::all(Code::InvalidWorkflow, faults)

@@ -15,6 +15,7 @@ pub mod form;
 pub mod ids;
 pub mod sandbox;
 pub mod schema;
+pub mod secrets;
 pub mod sql_pools;
 pub mod steps;
 pub mod store;

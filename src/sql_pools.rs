@@ -1,5 +1,6 @@
 //! Connection pools of the databases that steps load into.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -70,6 +71,32 @@ impl SqlPools {
         pools.push((key, pool.clone()));
         Ok(pool)
     }
+
+    /// Lets go of every pool whose URL is not among `urls`. Whoever still uses
+    /// one keeps it open until they are done.
+    pub fn retain(&self, urls: &[SecretString]) {
+        let known: HashSet<_> =
+            urls.iter().map(|url| blake3::hash(url.expose_secret().as_bytes())).collect();
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|(key, _)| known.contains(key));
+    }
+}
+
+/// Whether a pool could be made of a URL.
+///
+/// # Errors
+/// See [`PoolError`].
+pub fn check(url: &SecretString) -> Result<(), PoolError> {
+    let text = url.expose_secret();
+    let parsed = match text.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => SqliteConnectOptions::from_str(text).map(drop),
+        // sqlx tells the log of parameters that it does not know.
+        Some("postgres" | "postgresql") => {
+            return Url::parse(text).map(drop).map_err(|_| PoolError::InvalidUrl);
+        }
+        _ => return Err(PoolError::UnknownKind),
+    };
+    parsed.map_err(|_| PoolError::InvalidUrl)
 }
 
 /// Pools are made through sqlx: SeaORM's own way puts the URL into a trace

@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod audit_entry;
 pub mod change;
 pub mod change_counter;
+pub mod connection;
 pub mod deployment;
 pub mod deployment_revision;
 pub mod document_ref;

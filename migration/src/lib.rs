@@ -8,6 +8,7 @@ mod m20261123_000001_management;
 mod m20261123_000002_executions;
 mod m20261123_000003_audit;
 mod m20261123_000004_keys;
+mod m20261123_000005_connections;
 mod m20261123_000006_usage;
 mod m20261123_000007_retention;
 mod m20261123_000008_history;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_executions::Migration),
             Box::new(m20261123_000003_audit::Migration),
             Box::new(m20261123_000004_keys::Migration),
+            Box::new(m20261123_000005_connections::Migration),
             Box::new(m20261123_000006_usage::Migration),
             Box::new(m20261123_000007_retention::Migration),
             Box::new(m20261123_000008_history::Migration),

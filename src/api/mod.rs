@@ -6,6 +6,7 @@ mod audit;
 pub mod auth;
 mod body;
 pub mod budget;
+mod connections;
 mod deployments;
 pub mod docs;
 pub mod envelope;
@@ -187,6 +188,19 @@ fn management() -> Scope {
         .service(resource("/execution/{id}/steps/").route(get().to(records::steps)))
         .service(resource("/execution/{id}/logs/").route(get().to(records::logs)))
         .service(resource("/execution/{id}/cancel/").route(post().to(records::cancel)))
+        .service(
+            resource("/connection/")
+                .route(post().to(connections::create))
+                .route(get().to(connections::list)),
+        )
+        .service(
+            resource("/connection/{id}/")
+                .route(get().to(connections::get))
+                .route(put().to(connections::replace))
+                .route(patch().to(connections::patch))
+                .route(delete().to(connections::delete)),
+        )
+        .service(resource("/connection/{id}/test/").route(post().to(connections::test)))
 }
 
 /// The head of the OpenAPI document.

@@ -138,15 +138,30 @@ impl<T: JsonSchema> JsonSchema for MergePatch<T> {
     /// be left out of the whole as well.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut whole = T::json_schema(generator).into_object();
-        let object = whole.object();
-        for (name, schema) in &mut object.properties {
-            if !object.required.contains(name) {
-                *schema = or_null(schema.clone());
+        match whole.subschemas.as_mut().and_then(|forms| forms.one_of.take()) {
+            // With members left out, several of the forms may fit.
+            Some(mut forms) => {
+                for form in &mut forms {
+                    if let Schema::Object(form) = form {
+                        loosen(form);
+                    }
+                }
+                whole.subschemas().any_of = Some(forms);
             }
+            None => loosen(&mut whole),
         }
-        object.required.clear();
         whole.into()
     }
+}
+
+fn loosen(whole: &mut SchemaObject) {
+    let object = whole.object();
+    for (name, schema) in &mut object.properties {
+        if !object.required.contains(name) {
+            *schema = or_null(schema.clone());
+        }
+    }
+    object.required.clear();
 }
 
 fn or_null(schema: Schema) -> Schema {

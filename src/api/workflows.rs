@@ -17,7 +17,7 @@ use super::page::{Listing, Paging};
 use super::schemas::{MergePatch, Name, Object, drop_read_only, name_text};
 use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::audit::Author;
-use crate::engine::manage::{WorkflowDraft, check_steps};
+use crate::engine::manage::{ManageError, WorkflowDraft, check_steps};
 use crate::engine::plan::StepDefinition;
 use crate::error::{ApiError, ApiResult, Code};
 
@@ -240,7 +240,7 @@ pub async fn delete(
 }
 
 /// Validate a workflow
-/// Checks the stored workflow against the step kinds this server has.
+/// Checks the stored workflow against the step kinds this server has, and against the organisation's connections.
 #[api_operation(tag = "workflows", operation_id = "validate_workflow")]
 pub async fn validate(
     state: Data<State>,
@@ -248,8 +248,13 @@ pub async fn validate(
     id: ResourceId,
 ) -> ApiResult<Answer<Validity>> {
     let row = state.engine.store().workflow(manager.0.organisation_id, id.0).await?;
-    let steps = serde_json::from_str(&row.steps).map_err(|_| ApiError::new(Code::Internal))?;
+    let steps: Vec<StepDefinition> =
+        serde_json::from_str(&row.steps).map_err(|_| ApiError::new(Code::Internal))?;
+    let missing = state.engine.missing_connections(&manager.0, &steps);
     check_steps(steps).await?;
+    if !missing.is_empty() {
+        return Err(ManageError::Steps(missing).into());
+    }
     Ok(Answer::ok(Validity { valid: true }))
 }
 

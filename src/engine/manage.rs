@@ -16,6 +16,7 @@ use super::plan::{Faults, Plan, StepDefinition};
 use super::settings::Settings;
 use crate::clock;
 use crate::ids::{self, Key};
+use crate::secrets::SecretsError;
 use crate::store::StoreError;
 
 /// Why a change was not made.
@@ -27,6 +28,12 @@ pub enum ManageError {
     /// The key is revoked, switched off or expired.
     #[error("the key opens nothing any more")]
     KeyClosed,
+    /// The configuration declares it.
+    #[error("declared in the configuration")]
+    Declared,
+    /// Secrets cannot be sealed or opened.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),

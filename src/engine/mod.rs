@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod audit;
+pub mod connections;
 pub mod context;
 pub mod declared;
 pub mod deployment;
@@ -125,6 +126,7 @@ impl Engine {
         registry.send(Load).await.map_err(|_| registry_away())??;
         context.work.spawn(feed::run(Arc::clone(&context), registry.clone(), seen));
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
+        context.work.spawn(connections::follow(Arc::clone(&context)));
         context.work.spawn(uses::run(Arc::clone(&context)));
         let flusher = Flusher::start(
             Arc::clone(&context.usage),

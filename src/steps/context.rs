@@ -21,7 +21,7 @@ pub struct Services {
     /// Named, secret-bearing settings of outside systems.
     pub connections: Connections,
     /// Connection pools of the databases that steps load into.
-    pub sql: SqlPools,
+    pub sql: Arc<SqlPools>,
 }
 
 /// A document of the execution, as it was accepted.

@@ -26,6 +26,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::connections;
+
 /// A step that is built and checked, ready to run any number of times.
 ///
 /// Steps are idempotent, or use [`StepScope::stable_id`] to make their effect
@@ -50,6 +52,9 @@ pub trait StepKind: Step + Sized + 'static {
     const NAME: &'static str;
     /// One sentence for the documentation.
     const SUMMARY: &'static str;
+    /// The kind of the connection that its parameter `connection` names, if
+    /// it has one.
+    const CONNECTION: Option<connections::Kind> = None;
     /// The form of `with`. Unknown fields are refused
     /// (`#[serde(deny_unknown_fields)]`).
     type Params: DeserializeOwned + JsonSchema;

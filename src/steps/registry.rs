@@ -10,6 +10,7 @@ use super::template::Template;
 use super::validate::Validate;
 use super::write_object::WriteObject;
 use super::{ParamError, Step, StepKind};
+use crate::connections;
 
 /// A registered step kind.
 pub struct Kind {
@@ -19,6 +20,8 @@ pub struct Kind {
     pub summary: &'static str,
     /// JSON Schema of the parameters.
     pub schema: fn() -> schemars::schema::RootSchema,
+    /// The kind of the connection that `with.connection` names, if it does.
+    pub connection: Option<connections::Kind>,
     build: fn(Value) -> Result<Box<dyn Step>, ParamError>,
 }
 
@@ -40,6 +43,7 @@ pub const fn kind<K: StepKind>() -> Kind {
         name: K::NAME,
         summary: K::SUMMARY,
         schema: || schemars::schema_for!(K::Params),
+        connection: K::CONNECTION,
         build: |with| {
             let params: K::Params = serde_path_to_error::deserialize(with).map_err(|error| {
                 let path = error.path().to_string();

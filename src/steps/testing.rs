@@ -10,7 +10,6 @@ use super::{ParamError, Services, Step, StepContext, StepScope};
 use crate::connections::{Connection, Connections};
 use crate::documents::DocumentStore;
 use crate::sandbox::{Sandbox, SandboxConfig};
-use crate::sql_pools::SqlPools;
 
 /// The organisation of every test context.
 pub const ORG: &str = "acme";
@@ -38,7 +37,7 @@ pub fn context_with(
         documents: DocumentStore::new(memory),
         sandbox: Sandbox::new(SandboxConfig::default()),
         connections: Connections::new(connections),
-        sql: SqlPools::default(),
+        sql: Arc::default(),
     };
     StepContext {
         scope: StepScope {

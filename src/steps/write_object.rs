@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator};
 use schemars::JsonSchema;
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::rendering::{self, Renderer};
 use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
-use crate::connections::Connection;
+use crate::connections::{Connection, Kind, object_store};
 
 /// Bytes of a path; what S3 allows.
 const MAX_PATH_BYTES: usize = 1024;
@@ -21,16 +19,8 @@ const MAX_PATH_BYTES: usize = 1024;
 /// Bytes of one part of a path; what file systems allow.
 const MAX_SEGMENT_BYTES: usize = 255;
 
-/// Time for one call to the store; a call is retried.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Time for the whole object, with all retries.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
-
-const MAX_RETRIES: usize = 3;
-
-/// Pause before the first retry; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Parameters of `write_object`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -69,6 +59,7 @@ pub struct WriteObject {
 impl StepKind for WriteObject {
     const NAME: &'static str = "write_object";
     const SUMMARY: &'static str = "Writes the input as one object of an object store.";
+    const CONNECTION: Option<Kind> = Some(Kind::ObjectStore);
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {
@@ -106,37 +97,17 @@ impl Step for WriteObject {
 impl WriteObject {
     fn operator(&self, context: &StepContext) -> Result<Operator, StepError> {
         let connections = &context.services.connections;
-        let Some(Connection::ObjectStore { service, options }) =
-            connections.get(&context.scope.org_id, &self.connection)
-        else {
+        let found = connections.get(&context.scope.org_id, &self.connection);
+        let Some(Connection::ObjectStore { service, options }) = found.as_deref() else {
             let detail =
                 format!("there is no connection `{}` of kind object_store", self.connection);
             return Err(StepError::permanent("connection_unknown", detail));
         };
-        let mut options: Vec<(String, String)> = options
-            .iter()
-            .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
-            .collect();
-        let given = |wanted: &str| options.iter().find(|(name, _)| name == wanted);
-        if let ("fs", Some((_, root)), None) =
-            (service.as_str(), given("root"), given("atomic_write_dir"))
-        {
-            // Written aside and renamed, so that nobody reads half an object.
-            let aside = format!("{}/.millrace", root.trim_end_matches('/'));
-            options.push(("atomic_write_dir".to_owned(), aside));
-        }
-        // `via_iter` knows only what is registered; this does nothing when
-        // it is called again.
-        opendal::init_default_registry();
-        let operator = Operator::via_iter(service, options).map_err(|_| {
+        object_store::operator(service, options).map_err(|_| {
             let detail =
                 format!("connection `{}`: its service or options cannot be used", self.connection);
             StepError::permanent("connection_unusable", detail)
-        })?;
-        let timeout = TimeoutLayer::new().with_timeout(CALL_TIMEOUT).with_io_timeout(CALL_TIMEOUT);
-        let retry =
-            RetryLayer::new().with_max_times(MAX_RETRIES).with_min_delay(FIRST_PAUSE).with_jitter();
-        Ok(operator.layer(timeout).layer(retry))
+        })
     }
 }
 

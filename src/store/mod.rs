@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod changes;
 pub mod committer;
+pub mod connections;
 pub mod declared;
 pub mod deployments;
 pub mod executions;

@@ -26,6 +26,7 @@ STEPS = [{"uses": "extract_text"}]
 MAKE = {
     "workflow": lambda: {"name": f"w-{uuid.uuid4()}", "type": "TASK", "steps": STEPS},
     "api-deployment": lambda: {"api_name": f"d-{uuid.uuid4()}", "workflow": WORKFLOW},
+    "connection": lambda: {"name": f"c-{uuid.uuid4()}", "kind": "llm", "provider": "openai", "model": "m"},
     "key": dict,
     "platform-key": lambda: {"name": "one more", "tier": "read"},
 }

@@ -63,6 +63,13 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("delete", "/unstract/{org_id}/api/v2/platform-key/{id}/", "platform_key"),
     ("post", "/unstract/{org_id}/api/v2/platform-key/{id}/rotate/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/audit/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/connection/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/connection/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("put", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("patch", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("delete", "/unstract/{org_id}/api/v2/connection/{id}/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/connection/{id}/test/", "platform_key"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +163,7 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     in_path.sort();
     assert_eq!(in_path, in_template, "{method} {path}");
     let lists = method == "get"
-        && ["workflow/", "api-deployment/", "key/", "organization/", "audit/"]
+        && ["workflow/", "api-deployment/", "key/", "connection/", "organization/", "audit/"]
             .iter()
             .any(|end| path.ends_with(end));
     if lists {
@@ -182,9 +189,15 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     assert_eq!(schemes, if wanted.is_empty() { vec![] } else { vec![wanted] }, "{method} {path}");
     let takes_body = ["put", "patch"].contains(&method)
         || (method == "post"
-            && !["/validate/", "/cancel/{execution_id}/", "/execution/{id}/cancel/", "/reload/"]
-                .iter()
-                .any(|end| path.ends_with(end)));
+            && ![
+                "/validate/",
+                "/test/",
+                "/cancel/{execution_id}/",
+                "/execution/{id}/cancel/",
+                "/reload/",
+            ]
+            .iter()
+            .any(|end| path.ends_with(end)));
     assert_eq!(operation["requestBody"].is_object(), takes_body, "{method} {path}");
     if ["put", "patch"].contains(&method) {
         assert_eq!(of("header"), ["If-Match"], "{path}");

@@ -23,6 +23,9 @@ use tokio::sync::oneshot;
 /// The operator token of every server under test.
 pub const OPERATOR: &str = "op_test";
 
+/// What every server under test seals secrets with.
+pub const SECRETS_KEY: &str = "bWlsbHJhY2UgdGVzdHMgc2VhbCB3aXRoIHRoaXMga2U=";
+
 /// The organisation that the helpers make.
 pub const ORG: &str = "acme";
 
@@ -93,6 +96,7 @@ impl Database {
             "server": {"port": 0, "admin_token": OPERATOR},
             "database": {"url": self.url},
             "documents": {"folder": self.path("documents")},
+            "secrets": {"key": SECRETS_KEY},
             "sandbox": {"program": env!("CARGO_BIN_EXE_millrace")},
             "connections": [
                 {"org_id": ORG, "name": "warehouse", "kind": "sql",
@@ -198,6 +202,7 @@ impl Process {
             .env("MILLRACE_SERVER__ADMIN_TOKEN", OPERATOR)
             .env("MILLRACE_DATABASE__URL", &database.url)
             .env("MILLRACE_DOCUMENTS__FOLDER", database.path("documents"))
+            .env("MILLRACE_SECRETS__KEY", SECRETS_KEY)
             .env("MILLRACE_LOG__LEVEL", "warn")
             .stderr(log)
             .stdout(Stdio::piped());

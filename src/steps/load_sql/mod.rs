@@ -23,7 +23,7 @@ use self::cell::CellType;
 use self::load::Load;
 use self::table::TableName;
 use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
-use crate::connections::Connection;
+use crate::connections::{Connection, Kind};
 
 /// Parameters of `load_sql`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -91,6 +91,7 @@ pub struct LoadSql {
 impl StepKind for LoadSql {
     const NAME: &'static str = "load_sql";
     const SUMMARY: &'static str = "Loads rows into a table of SQLite or Postgres.";
+    const CONNECTION: Option<Kind> = Some(Kind::Sql);
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {
@@ -174,9 +175,8 @@ impl Step for LoadSql {
 impl LoadSql {
     fn pool(&self, context: &StepContext) -> Result<DatabaseConnection, StepError> {
         let connections = &context.services.connections;
-        let Some(Connection::Sql { url }) =
-            connections.get(&context.scope.org_id, &self.connection)
-        else {
+        let found = connections.get(&context.scope.org_id, &self.connection);
+        let Some(Connection::Sql { url }) = found.as_deref() else {
             let detail = format!("there is no connection `{}` of kind sql", self.connection);
             return Err(StepError::permanent("connection_unknown", detail));
         };

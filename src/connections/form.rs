@@ -1,0 +1,395 @@
+//! How connections are written: the fields of each kind, their rules, and
+//! which of them are secrets.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::object_store;
+use super::{Connection, Kind};
+use crate::sql_pools;
+
+/// Fields as they are written, those of all kinds left out.
+pub type Settings = Map<String, Value>;
+
+/// Secrets by their place in the settings (`url`, `headers.Authorization`).
+pub type Secrets = BTreeMap<String, SecretString>;
+
+/// Places that are wrong, with their cures.
+pub type Faults = Vec<(String, String)>;
+
+/// Bytes of one text.
+const MAX_TEXT: usize = 8192;
+
+/// Headers, or options.
+const MAX_ENTRIES: usize = 64;
+
+/// Where a database is shown to be, beside the settings that are stored: a URL
+/// without its secrets.
+pub const LOCATION: &str = "location";
+
+/// Options of object stores that may be read again. Whatever OpenDAL has
+/// besides these may be a credential.
+const HARMLESS: [&str; 10] = [
+    "root",
+    "bucket",
+    "container",
+    "filesystem",
+    "endpoint",
+    "region",
+    "atomic_write_dir",
+    "enable_virtual_host_style",
+    "default_storage_class",
+    "server_side_encryption",
+];
+
+/// Whether a setting is a secret: the one place that says so. `key` is a name
+/// within the field.
+fn is_secret(kind: Kind, field: &str, key: &str) -> bool {
+    match (kind, field) {
+        (Kind::Sql, "url") | (Kind::Http, "headers") | (Kind::Llm, "api_key") => true,
+        (Kind::ObjectStore, "options") => !HARMLESS.contains(&key),
+        _ => false,
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug)]
+pub enum FormError {
+    /// They are not of the kind's form.
+    Misplaced(serde_path_to_error::Error<serde_json::Error>),
+    /// They break rules.
+    Faults(Faults),
+}
+
+/// A database.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlForm {
+    /// `postgres://user:password@host/database`; a secret as a whole.
+    #[serde(skip_serializing)]
+    #[schemars(with = "String", length(max = 8192))]
+    url: SecretString,
+}
+
+/// An object store.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectStoreForm {
+    /// OpenDAL's name of the service.
+    service: String,
+    /// OpenDAL's options of the service. All but a few harmless ones, such as `root`, `bucket` and `region`, are secrets.
+    #[serde(default, skip_serializing)]
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    options: Option<BTreeMap<String, SecretString>>,
+}
+
+/// A service that speaks HTTP.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpForm {
+    /// `http` or `https`, without user, password, query and fragment.
+    base_url: String,
+    /// Sent with every request; their values are secrets.
+    #[serde(default, skip_serializing)]
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    headers: Option<BTreeMap<String, SecretString>>,
+}
+
+/// A language model.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LlmForm {
+    /// Whose protocol it speaks, such as `openai`: lower-case letters, digits, _ and -.
+    provider: String,
+    /// `http` or `https`, without user, password, query and fragment; the provider's own if absent.
+    #[serde(default)]
+    base_url: Option<String>,
+    /// Name of the model.
+    model: String,
+    /// The key, a secret, if it needs one.
+    #[serde(default, skip_serializing)]
+    #[schemars(with = "Option<String>")]
+    api_key: Option<SecretString>,
+}
+
+/// Reads the settings of a kind and checks them.
+///
+/// # Errors
+/// [`FormError`] names the places and never a value.
+pub fn read(kind: Kind, settings: Settings) -> Result<Connection, FormError> {
+    let connection = match kind {
+        Kind::Sql => {
+            let SqlForm { url } = typed(settings)?;
+            Connection::Sql { url }
+        }
+        Kind::ObjectStore => {
+            let ObjectStoreForm { service, options } = typed(settings)?;
+            Connection::ObjectStore { service, options: options.unwrap_or_default() }
+        }
+        Kind::Http => {
+            let HttpForm { base_url, headers } = typed(settings)?;
+            Connection::Http { base_url, headers: headers.unwrap_or_default() }
+        }
+        Kind::Llm => {
+            let LlmForm { provider, base_url, model, api_key } = typed(settings)?;
+            Connection::Llm { provider, base_url, model, api_key }
+        }
+    };
+    let faults = faults(&connection);
+    if faults.is_empty() { Ok(connection) } else { Err(FormError::Faults(faults)) }
+}
+
+fn typed<T: DeserializeOwned>(settings: Settings) -> Result<T, FormError> {
+    serde_path_to_error::deserialize(Value::Object(settings)).map_err(FormError::Misplaced)
+}
+
+fn faults(connection: &Connection) -> Faults {
+    let mut faults = Faults::new();
+    match connection {
+        Connection::Sql { url } => {
+            check_text(&mut faults, "url", url.expose_secret());
+            if let Err(error) = sql_pools::check(url) {
+                faults.push(("url".into(), error.to_string()));
+            }
+        }
+        Connection::ObjectStore { service, options } => {
+            check_options(&mut faults, service, options);
+        }
+        Connection::Http { base_url, headers } => {
+            check_base_url(&mut faults, base_url);
+            check_headers(&mut faults, headers);
+        }
+        Connection::Llm { provider, base_url, model, api_key } => {
+            if let Some(base_url) = base_url {
+                check_base_url(&mut faults, base_url);
+            }
+            if !is_provider(provider) {
+                let cure = "lower-case letters, digits, _ and -, 1 to 64";
+                faults.push(("provider".into(), cure.into()));
+            }
+            check_text(&mut faults, "model", model);
+            if let Some(api_key) = api_key {
+                check_text(&mut faults, "api_key", api_key.expose_secret());
+            }
+        }
+    }
+    faults
+}
+
+fn check_text(faults: &mut Faults, place: &str, text: &str) {
+    if text.is_empty() || text.len() > MAX_TEXT || text.contains(char::is_control) {
+        let cure = format!("1 to {MAX_TEXT} bytes without control characters");
+        faults.push((place.to_owned(), cure));
+    }
+}
+
+fn check_count(faults: &mut Faults, place: &str, entries: usize) {
+    if entries > MAX_ENTRIES {
+        faults.push((place.to_owned(), format!("at most {MAX_ENTRIES}")));
+    }
+}
+
+fn check_options(faults: &mut Faults, service: &str, options: &BTreeMap<String, SecretString>) {
+    check_count(faults, "options", options.len());
+    for (name, value) in options {
+        let place = format!("options.{name}");
+        check_text(faults, &place, value.expose_secret());
+        if name == "endpoint" && value.expose_secret().contains('@') {
+            faults.push((place.clone(), "without user and password".into()));
+        }
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
+            faults.push((place, "lower-case letters, digits and _, 1 to 64".into()));
+        }
+    }
+    if !object_store::SERVICES.contains(&service) {
+        let known = object_store::SERVICES.join(", ");
+        faults.push(("service".into(), format!("one of: {known}")));
+    }
+}
+
+fn check_headers(faults: &mut Faults, headers: &BTreeMap<String, SecretString>) {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+    check_count(faults, "headers", headers.len());
+    for (name, value) in headers {
+        let place = format!("headers.{name}");
+        if HeaderName::try_from(name.as_str()).is_err() || name.len() > 128 {
+            faults.push((place.clone(), "the name of an HTTP header".into()));
+        }
+        check_text(faults, &place, value.expose_secret());
+        if HeaderValue::try_from(value.expose_secret()).is_err() {
+            faults.push((place, "a value that an HTTP header can have".into()));
+        }
+    }
+}
+
+fn check_base_url(faults: &mut Faults, text: &str) {
+    let fits = |url: Url| {
+        ["http", "https"].contains(&url.scheme())
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    if text.len() > MAX_TEXT || !Url::parse(text).is_ok_and(fits) {
+        let cure = "an http or https URL without user, password, query and fragment";
+        faults.push(("base_url".into(), cure.into()));
+    }
+}
+
+fn is_provider(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte))
+}
+
+/// Parts settings that were read into what may be shown and what is sealed.
+pub fn part(kind: Kind, settings: Settings) -> (Settings, Secrets) {
+    let (mut public, mut secrets) = (Settings::new(), Secrets::new());
+    for (field, value) in settings {
+        match value {
+            Value::String(text) if is_secret(kind, &field, "") => {
+                if let (Kind::Sql, Some(location)) = (kind, location(&text)) {
+                    public.insert(LOCATION.into(), location.into());
+                }
+                secrets.insert(field, text.into());
+            }
+            Value::Object(entries) => {
+                let mut shown = Settings::new();
+                for (key, value) in entries {
+                    match value {
+                        Value::String(text) if is_secret(kind, &field, &key) => {
+                            secrets.insert(format!("{field}.{key}"), text.into());
+                        }
+                        other => _ = shown.insert(key, other),
+                    }
+                }
+                public.insert(field, shown.into());
+            }
+            other => _ = public.insert(field, other),
+        }
+    }
+    (public, secrets)
+}
+
+/// Puts together what [`part`] has parted.
+pub fn whole(mut settings: Settings, secrets: &Secrets) -> Settings {
+    settings.remove(LOCATION);
+    for (place, secret) in secrets {
+        let secret = Value::from(secret.expose_secret());
+        match place.split_once('.') {
+            None => _ = settings.insert(place.clone(), secret),
+            Some((field, key)) => {
+                if let Some(Value::Object(entries)) = settings.get_mut(field) {
+                    entries.insert(key.to_owned(), secret);
+                }
+            }
+        }
+    }
+    settings
+}
+
+/// Scheme, host and database of a URL: nothing that could be a secret.
+fn location(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}://{host}{port}{}", url.scheme(), url.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: &Value) -> Settings {
+        value.as_object().unwrap().clone()
+    }
+
+    fn places(kind: Kind, settings: &Value) -> Vec<String> {
+        match read(kind, object(settings)) {
+            Ok(_) => Vec::new(),
+            Err(FormError::Misplaced(error)) => vec![format!("? {}", error.path())],
+            Err(FormError::Faults(faults)) => faults.into_iter().map(|fault| fault.0).collect(),
+        }
+    }
+
+    #[test]
+    fn each_kind_takes_its_own_fields_and_names_the_place_of_a_fault() {
+        let many: Value = (0..65).map(|n| (format!("o{n}"), json!("x"))).collect();
+        for (kind, settings, expected) in [
+            (Kind::Sql, json!({"url": "postgres://u:p@h:5/d?sslmode=require"}), vec![]),
+            (Kind::Sql, json!({"url": "mysql://u:p@h/d"}), vec!["url"]),
+            (Kind::Sql, json!({"url": "postgres://h:x"}), vec!["url"]),
+            (Kind::Sql, json!({"url": 1}), vec!["? url"]),
+            (Kind::Sql, json!({}), vec!["? ."]),
+            (Kind::Sql, json!({"url": "sqlite://x", "user": "u"}), vec!["? user"]),
+            (Kind::ObjectStore, json!({"service": "fs", "options": {"root": "/x"}}), vec![]),
+            (Kind::ObjectStore, json!({"service": "s4"}), vec!["service"]),
+            (
+                Kind::ObjectStore,
+                json!({"service": "fs", "options": {"a.b": "x", "root": ""}}),
+                vec!["options.a.b", "options.root"],
+            ),
+            (Kind::ObjectStore, json!({"service": "fs", "options": many}), vec!["options"]),
+            (
+                Kind::ObjectStore,
+                json!({"service": "fs", "options": {"endpoint": "http://u:p@h"}}),
+                vec!["options.endpoint"],
+            ),
+            (Kind::Http, json!({"base_url": "https://h/p", "headers": {"A-b": "c"}}), vec![]),
+            (
+                Kind::Http,
+                json!({"base_url": "https://u:p@h/", "headers": {"a b": "c", "d": "e\n"}}),
+                vec!["base_url", "headers.a b", "headers.d", "headers.d"],
+            ),
+            (Kind::Http, json!({"base_url": "file:///etc/passwd"}), vec!["base_url"]),
+            (Kind::Http, json!({"base_url": "http://h/?key=secret"}), vec!["base_url"]),
+            (Kind::Llm, json!({"provider": "openai", "model": "m", "api_key": "k"}), vec![]),
+            (
+                Kind::Llm,
+                json!({"provider": "Open AI", "model": "", "api_key": "", "base_url": "x"}),
+                vec!["base_url", "provider", "model", "api_key"],
+            ),
+        ] {
+            assert_eq!(places(kind, &settings), expected, "{settings}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_secret_and_the_whole_comes_back() {
+        for (kind, settings, secrets) in [
+            (Kind::Sql, json!({"url": "postgres://u:canary@h:1/d?password=canary"}), vec!["url"]),
+            (
+                Kind::ObjectStore,
+                json!({"service": "fs", "options": {"root": "/x", "token": "canary"}}),
+                vec!["options.token"],
+            ),
+            (
+                Kind::Http,
+                json!({"base_url": "http://h", "headers": {"A.b": "canary", "C": "canary"}}),
+                vec!["headers.A.b", "headers.C"],
+            ),
+            (
+                Kind::Llm,
+                json!({"provider": "p", "model": "m", "api_key": "canary"}),
+                vec!["api_key"],
+            ),
+        ] {
+            let (public, sealed) = part(kind, object(&settings));
+            assert!(!Value::from(public.clone()).to_string().contains("canary"), "{public:?}");
+            assert_eq!(sealed.keys().collect::<Vec<_>>(), secrets);
+            assert_eq!(Value::from(whole(public, &sealed)), settings);
+        }
+        let (public, _) = part(Kind::Sql, object(&json!({"url": "postgres://u:p@h:1/d?x=y"})));
+        assert_eq!(public[LOCATION], "postgres://h:1/d");
+    }
+}
