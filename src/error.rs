@@ -237,6 +237,7 @@ impl From<ManageError> for ApiError {
     fn from(error: ManageError) -> Self {
         match error {
             ManageError::Store(error) => error.into(),
+            ManageError::Busy => Self::new(Code::ServerBusy),
             ManageError::Declared => Self::new(Code::DeclaredInConfiguration),
             ManageError::Secrets(SecretsError::NoKey) => Self::new(Code::NoSecretsKey),
             ManageError::Secrets(error) => {
