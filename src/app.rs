@@ -234,7 +234,7 @@ fn listen(state: State) -> Result<Listening, StartError> {
             .wrap(from_fn(api::negotiate::negotiate))
             // Wrapped last, it comes first: no refusal escapes it.
             .wrap(from_fn(api::envelope::envelope))
-            .configure(api::routes)
+            .configure(api::routes::routes)
             .default_service(actix_web::web::to(|| async {
                 Err::<String, _>(ApiError::new(Code::NotFound))
             }))

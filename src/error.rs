@@ -260,6 +260,7 @@ impl From<ManageError> for ApiError {
         match error {
             ManageError::Store(error) => error.into(),
             ManageError::KeyClosed => Self::new(Code::KeyClosed),
+            ManageError::Busy => Self::new(Code::ServerBusy),
             ManageError::Declared => Self::new(Code::DeclaredInConfiguration),
             ManageError::Secrets(SecretsError::NoKey) => Self::new(Code::NoSecretsKey),
             ManageError::Secrets(error) => {

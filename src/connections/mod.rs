@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::{Builder, Uuid};
 
 use crate::secrets::Keyring;
@@ -123,7 +124,12 @@ pub struct Connections {
     stored: ArcSwap<Stored>,
     keyring: Keyring,
     local_folders: Vec<PathBuf>,
+    trials: Arc<Semaphore>,
 }
+
+/// Trials of connections at once, over all organisations: each can last as
+/// long as its time limit.
+const MAX_TRIALS: usize = 16;
 
 impl Connections {
     /// Takes what the configuration declares, as `((org_id, name),
@@ -134,6 +140,7 @@ impl Connections {
             stored: ArcSwap::default(),
             keyring: Keyring::empty(),
             local_folders: Vec::new(),
+            trials: Arc::new(Semaphore::new(MAX_TRIALS)),
         }
     }
 
@@ -169,6 +176,11 @@ impl Connections {
     /// The folders that stored connections may lead to.
     pub fn local_folders(&self) -> &[PathBuf] {
         &self.local_folders
+    }
+
+    /// A place for a trial, if one is free.
+    pub fn trial(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.trials).try_acquire_owned().ok()
     }
 
     /// The version of the store that is in force here.
@@ -227,6 +239,15 @@ mod tests {
         assert!(connections.get("other", "new").is_none());
         connections.put(stored(3, "old"));
         assert!(connections.get("acme", "new").is_none());
+    }
+
+    #[test]
+    fn trials_are_counted_and_give_their_places_back() {
+        let connections = Connections::new([]);
+        let taken: Vec<_> = (0..MAX_TRIALS).map(|_| connections.trial().unwrap()).collect();
+        assert!(connections.trial().is_none());
+        drop(taken);
+        assert!(connections.trial().is_some());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use opendal::ErrorKind;
 use sea_orm::{DbErr, RuntimeErr, sqlx};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Connection, object_store};
 use crate::sql_pools::SqlPools;
@@ -25,11 +26,17 @@ pub enum Trial {
     Untried,
 }
 
-/// Tries a connection.
-pub async fn probe(connection: Arc<Connection>, pools: Arc<SqlPools>) -> Trial {
+/// Tries a connection. The place is held until the trial has ended, also if
+/// its caller has gone.
+pub async fn probe(
+    connection: Arc<Connection>,
+    pools: Arc<SqlPools>,
+    place: OwnedSemaphorePermit,
+) -> Trial {
     // In a task of its own: a caller that goes away must not cancel a
     // database connection half-way.
     let trial = tokio::spawn(async move {
+        let _place = place;
         match connection.as_ref() {
             Connection::Sql { url } => {
                 let Ok(pool) = pools.get(url) else { return Trial::Fails("its URL is not valid") };

@@ -138,15 +138,16 @@ impl Engine {
     /// Tries the connection of that id.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
-    pub async fn try_connection(&self, owner: &Manager, id: Uuid) -> Result<Trial, StoreError> {
+    /// [`StoreError::NotFound`]; [`ManageError::Busy`] if too many are tried.
+    pub async fn try_connection(&self, owner: &Manager, id: Uuid) -> Result<Trial, ManageError> {
         let name = match self.declared_connection(owner, id) {
             Some((name, _)) => name,
             None => self.store().connection(owner.organisation_id, id).await?.name,
         };
         let services = self.services();
         let found = services.connections.get(&owner.org_id, &name).ok_or(StoreError::NotFound)?;
-        Ok(probe::probe(found, Arc::clone(&services.sql)).await)
+        let place = services.connections.trial().ok_or(ManageError::Busy)?;
+        Ok(probe::probe(found, Arc::clone(&services.sql), place).await)
     }
 
     /// The steps whose connection the organisation does not have, or has of

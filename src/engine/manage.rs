@@ -31,6 +31,9 @@ pub enum ManageError {
     /// The configuration declares it.
     #[error("declared in the configuration")]
     Declared,
+    /// The server does enough of it already.
+    #[error("at its bound")]
+    Busy,
     /// Secrets cannot be sealed or opened.
     #[error(transparent)]
     Secrets(#[from] SecretsError),

@@ -43,11 +43,7 @@ async fn apply(
     for write in writes {
         match write {
             Write::Accept(row, given) => {
-                tags.extend(given.into_iter().map(|tag| execution_tag::Model {
-                    execution_id: row.id,
-                    tag,
-                    organisation_id: row.organisation_id,
-                }));
+                tags.extend(given.into_iter().map(|tag| tag_of(&row, tag)));
                 accepted.push(*row);
             }
             Write::Step(claim, row) => {
@@ -95,6 +91,11 @@ async fn apply(
         Check::End(claim, status) => held.may_end(&claim, status),
     });
     Ok(outcomes.collect())
+}
+
+fn tag_of(row: &execution::Model, tag: String) -> execution_tag::Model {
+    let organisation_id = row.organisation_id;
+    execution_tag::Model { execution_id: row.id, tag, organisation_id }
 }
 
 fn step_key(row: &step_run::Model) -> (Uuid, i32, i32) {
