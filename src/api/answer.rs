@@ -228,7 +228,7 @@ impl ApiErrorComponent for ApiError {
 
 /// Headers of an answer as the document describes them. `X-Request-Id` is in
 /// every one.
-fn described(fields: &[Field]) -> BTreeMap<String, ReferenceOr<Header>> {
+pub(super) fn described(fields: &[Field]) -> BTreeMap<String, ReferenceOr<Header>> {
     let describe = |field: &Field| {
         let (name, description, kind) = field.row();
         let schema = SchemaObject { instance_type: Some(kind.into()), ..SchemaObject::default() };

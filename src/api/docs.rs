@@ -23,6 +23,7 @@ use schemars::schema::SchemaObject;
 use serde_json::Value;
 
 use super::State;
+use super::answer::described;
 use super::auth::Reader;
 use crate::error::ApiResult;
 pub use assets::stamp;
@@ -134,6 +135,7 @@ fn answered(description: &str, media_type: &str, body: InstanceType) -> Response
     let media = MediaType { schema: Some(schema), ..MediaType::default() };
     let response = Response {
         description: description.to_owned(),
+        headers: described(&[]),
         content: [(media_type.to_owned(), media)].into(),
         ..Response::default()
     };

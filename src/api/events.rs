@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
-use super::answer::time;
+use super::answer::{described, time};
 use super::auth::{Caller, path_parameter};
 use super::executions::answers::Failure;
 use super::executions::refuse_expired;
@@ -199,11 +199,13 @@ impl ApiComponent for EventStream {
                 and `attempt`, and for a step `step`, its id; `error` with `code` and `detail`. \
                 A `state` is `started`, `completed`, `failed` or `stopped`."
                 .into(),
+            headers: described(&[]),
             content: [("text/event-stream".to_owned(), media)].into(),
             ..Response::default()
         };
         let seen = Response {
             description: "The execution has ended and its last event was seen".into(),
+            headers: described(&[]),
             ..Response::default()
         };
         let responses = [("200", events), ("204", seen)]
