@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
-use schemars::schema::{InstanceType, Schema, SchemaObject, StringValidation};
+use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::{Deserialize, Serialize};
 
 /// Bits before the IPv4 address in an IPv4-mapped IPv6 address
@@ -69,11 +69,9 @@ impl JsonSchema for Cidr {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let pattern = Some("^[0-9A-Fa-f.:]+/[0-9]{1,3}$".to_owned());
         Schema::Object(SchemaObject {
             instance_type: Some(InstanceType::String.into()),
             format: Some("cidr".into()),
-            string: Some(Box::new(StringValidation { pattern, ..StringValidation::default() })),
             ..SchemaObject::default()
         })
     }

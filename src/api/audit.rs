@@ -22,6 +22,7 @@ use crate::store::audit::AuditFilter;
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {
     /// Kind of resource, such as `api-deployment`, `key` or `workflow`.
+    #[schemars(regex(pattern = r"^[^\u0000]*$"))]
     resource: Option<String>,
     /// Id of the resource.
     #[schemars(with = "Option<Id>")]
@@ -29,6 +30,9 @@ pub struct AuditQuery {
     /// What was done: `create`, `change`, `delete`, `rotate` or `revoke`.
     action: Option<ActionName>,
     /// Who did it: the id of a platform key, or `operator`, `platform_key`, `files` or `server`.
+    #[schemars(regex(
+        pattern = r"^(operator|platform_key|files|server|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+    ))]
     actor: Option<String>,
     /// From then on (RFC 3339).
     #[schemars(with = "Option<Time>")]

@@ -146,6 +146,21 @@ impl ApiComponent for LastEvent {
     }
 }
 
+/// One event, its fields side by side: OpenAPI 3.0 has no word for a stream.
+fn event_schema() -> SchemaObject {
+    let mut schema = SchemaObject {
+        instance_type: Some(InstanceType::Object.into()),
+        ..SchemaObject::default()
+    };
+    let text = || SchemaObject {
+        instance_type: Some(InstanceType::String.into()),
+        ..SchemaObject::default()
+    };
+    let fields = ["id", "event", "data"].map(|name| (name.to_owned(), text().into()));
+    schema.object().properties = fields.into();
+    schema
+}
+
 fn id_schema() -> ReferenceOr<Schema> {
     let mut schema = SchemaObject {
         instance_type: Some(InstanceType::String.into()),
@@ -187,10 +202,8 @@ impl ApiComponent for EventStream {
     }
 
     fn responses(_: Option<String>) -> Option<Responses> {
-        let text =
-            SchemaObject { instance_type: Some(InstanceType::String.into()), ..Default::default() };
         let media = MediaType {
-            schema: Some(ReferenceOr::Object(Schema::Object(text))),
+            schema: Some(ReferenceOr::Object(Schema::Object(event_schema()))),
             ..MediaType::default()
         };
         let events = Response {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::answer::{Answer, Answers, time};
 use super::auth::OrganisationManager;
 use super::query::Query;
+use super::schemas::Time;
 use super::{ResourceId, State};
 use crate::clock;
 use crate::error::{ApiError, ApiResult, Code};
@@ -62,10 +63,10 @@ pub struct UsageQuery {
     #[serde(default)]
     bucket: Bucket,
     /// The first bucket is the one with this time (RFC 3339). If absent: an hour before `to` for minutes, a day for hours, 30 days for days.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Time>")]
     from: Option<DateTime<Utc>>,
     /// The last bucket begins before this time (RFC 3339); now if absent.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Time>")]
     to: Option<DateTime<Utc>>,
     /// Only what this key did: the key's id.
     key: Option<Uuid>,

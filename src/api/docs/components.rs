@@ -136,10 +136,12 @@ fn narrow(schema: &mut Value, subject: &Subject) {
 }
 
 /// Says what a field counts as that is left empty. Viewers would else fill in
-/// values of their own.
+/// values of their own. What may only be empty is no use to show.
 fn fill(form: &mut Value) {
-    let fields = form.get_mut("properties").and_then(Value::as_object_mut);
-    for (_, field) in fields.into_iter().flatten() {
+    let Some(fields) = form.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    let stays_empty = |field: &Value| field.get("maxLength").and_then(Value::as_u64) == Some(0);
+    fields.retain(|_, field| !stays_empty(field) && !field.get("items").is_some_and(stays_empty));
+    for field in fields.values_mut() {
         let empty = match field.get("type").and_then(Value::as_str) {
             Some("string") => json!(""),
             Some("boolean") => json!(false),

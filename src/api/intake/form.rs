@@ -55,6 +55,7 @@ pub(super) struct FormSubmission {
     /// Taken for the sake of Unstract's clients; every document is processed anew.
     use_file_history: bool,
     /// Names to find the execution by, separated by commas.
+    #[schemars(regex(pattern = r"^$|^[^\u0000,]{1,128}(,[^\u0000,]{1,128}){0,31}$"))]
     tags: String,
     /// Not served: taken while it is empty. The field may be repeated.
     presigned_urls: Vec<Empty>,

@@ -56,7 +56,10 @@ pub(super) struct JsonSubmission {
     /// Taken for the sake of Unstract's clients; every document is processed anew.
     use_file_history: bool,
     /// Names to find the execution by.
-    #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[^\u0000]*$"))
+    )]
     tags: Vec<String>,
 }
 

@@ -28,7 +28,7 @@ struct Called {
 
 /// Where to go from here.
 #[derive(Serialize, JsonSchema)]
-struct Links {
+struct RecordLinks {
     #[serde(rename = "self")]
     this: String,
     steps: String,
@@ -58,7 +58,7 @@ pub struct ExecutionAnswer {
     /// From when on the result may be gone.
     expires_at: Option<String>,
     error: Option<Failure>,
-    links: Links,
+    links: RecordLinks,
 }
 
 impl ExecutionAnswer {
@@ -86,7 +86,7 @@ impl ExecutionAnswer {
             ended_at: progress.ended_at.map(time),
             expires_at: progress.expires_at.map(time),
             error: progress.error.as_ref().map(Failure::of),
-            links: Links {
+            links: RecordLinks {
                 steps: format!("{this}steps/"),
                 logs: format!("{this}logs/"),
                 cancel: format!("{this}cancel/"),
