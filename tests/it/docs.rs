@@ -285,6 +285,26 @@ async fn the_document_says_what_the_deployment_is_at_the_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_deployments_own_schema_types_and_addresses_hold_for_its_pages() {
+    let database = Database::sqlite();
+    let server = Server::start(&database).await;
+    let api = &server.api;
+    let target = api.deploy(echo()).await;
+    let schema = json!({"type": "object", "required": ["customer"],
+        "properties": {"customer": {"type": "string"}}});
+    let types = json!(["application/pdf"]);
+    change(api, &target, &json!({"input_schema": schema, "allowed_mime_types": types})).await;
+    let document = opens(api, &target.key, None).await;
+    let input = &document["components"]["schemas"]["JsonSubmission"]["properties"]["input_data"];
+    let named = input["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+    assert_eq!(document["components"]["schemas"][named], schema);
+    assert!(document["info"]["description"].as_str().unwrap().contains("`application/pdf`"));
+    change(api, &target, &json!({"ip_allowlist": ["192.0.2.0/24"]})).await;
+    refused(api, &target.key, None, 403, "address_not_allowed").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_caller_calls_the_server_never_ends_a_string_of_an_example() {
     let database = Database::sqlite();
     let server = Server::start(&database).await;
