@@ -113,9 +113,11 @@ async fn a_worker_that_died_while_idle_is_not_handed_out() {
     let (first, _) = call(&sandbox, Behaviour::Answer).await.unwrap();
     let kill = std::process::Command::new("kill").args(["-9", &first.to_string()]).status();
     assert!(kill.unwrap().success());
-    while std::fs::read_to_string(format!("/proc/{first}/stat"))
-        .is_ok_and(|stat| !stat.contains(") Z"))
-    {
+    // A process can be reaped once the last of its threads is gone, not when
+    // the first one is.
+    let threads = || std::fs::read_dir(format!("/proc/{first}/task")).map_or(0, Iterator::count);
+    let stat = || std::fs::read_to_string(format!("/proc/{first}/stat"));
+    while threads() > 1 || stat().is_ok_and(|stat| !stat.contains(") Z")) {
         tokio::task::yield_now().await;
     }
     let (second, _) = call(&sandbox, Behaviour::Answer).await.unwrap();

@@ -121,9 +121,13 @@ class Viewer:
         field.send_keys(str(value))
 
     def unfold(self, selector):
-        """Opens the first of what can be folded."""
-        script = "document.querySelector(arguments[0]).open = true"
-        self.browser.execute_script(script, selector)
+        """Opens the first of what can be folded, as soon as it is there."""
+        script = (
+            "const found = document.querySelector(arguments[0]);"
+            "if (found) found.open = true;"
+            "return found !== null"
+        )
+        self.wait(lambda: self.browser.execute_script(script, selector), selector)
 
     def execute(self, block):
         """Sends the call; returns status and body of the answer."""
