@@ -246,9 +246,6 @@ fn listen(state: State) -> Result<Listening, StartError> {
     .client_request_timeout(Duration::from_secs(config.head_seconds))
     .keep_alive(Duration::from_secs(config.keep_alive_seconds))
     .client_disconnect_timeout(Duration::from_secs(config.disconnect_seconds))
-    // Who goes away while an answer is made gives back what it holds at once,
-    // not only when writing to it fails.
-    .h1_allow_half_closed(false)
     .disable_signals()
     .shutdown_timeout(5)
     .bind(&address)

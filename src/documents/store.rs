@@ -75,14 +75,17 @@ impl DocumentStore {
     /// # Errors
     /// If the store cannot be written.
     pub async fn upload(&self) -> Result<Upload, StoreError> {
-        let path = format!("uploads/{}", Uuid::now_v7());
-        let writer = self.operator.writer(&path).await?;
-        Ok(Upload {
-            operator: self.operator.clone(),
-            path,
-            writer: Some(writer),
-            hasher: blake3::Hasher::new(),
-            size: 0,
+        let operator = self.operator.clone();
+        // A task of its own: if the request goes away while the file is being
+        // made, the task drops the upload, and that removes the file.
+        let opening = tokio::spawn(async move {
+            let path = format!("uploads/{}", Uuid::now_v7());
+            let writer = Some(operator.writer(&path).await?);
+            Ok(Upload { operator, path, writer, hasher: blake3::Hasher::new(), size: 0 })
+        });
+        opening.await.unwrap_or_else(|_| {
+            let interrupted = opendal::Error::new(opendal::ErrorKind::Unexpected, "interrupted");
+            Err(StoreError::Backend(interrupted))
         })
     }
 
