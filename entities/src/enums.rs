@@ -61,4 +61,7 @@ pub enum ChangeKind {
     /// The platform keys of an organisation.
     #[sea_orm(string_value = "organisation")]
     Organisation,
+    /// The connections of an organisation.
+    #[sea_orm(string_value = "connections")]
+    Connections,
 }

@@ -107,10 +107,10 @@ impl Connection {
 /// Slug of an organisation, and the name of one of its connections.
 pub type FullName = (String, String);
 
-/// The stored connections as they were at one version of the store.
+/// The stored connections as they were after one change in the store.
 #[derive(Debug, Default)]
 pub struct Stored {
-    /// Grows with every change in the store.
+    /// Id of a change that they are at least as new as.
     pub version: i64,
     /// Opened and ready for use.
     pub by_name: HashMap<FullName, Arc<Connection>>,
@@ -183,7 +183,8 @@ impl Connections {
         Arc::clone(&self.trials).try_acquire_owned().ok()
     }
 
-    /// The version of the store that is in force here.
+    /// Id of a change that the connections in force here are at least as new
+    /// as.
     pub fn version(&self) -> i64 {
         self.stored.load().version
     }

@@ -13,7 +13,6 @@ use super::context::Context;
 use super::directory::Manager;
 use super::manage::ManageError;
 use super::plan::{Faults, StepDefinition};
-use super::recovery::TICK;
 use crate::clock;
 use crate::connections::form::{self, Secrets, Settings};
 use crate::connections::probe::{self, Trial};
@@ -319,28 +318,10 @@ fn allowed(
     faults.is_empty().then_some(connection)
 }
 
-/// Seals anew what a previous key has sealed; then follows the changes that
-/// other nodes make, until the engine hands back its work.
-pub(super) async fn follow(context: Arc<Context>) {
+/// Seals anew what a previous key has sealed.
+pub(super) async fn seal_anew(context: Arc<Context>) {
     if let Err(error) = reseal(&context).await {
         tracing::warn!(%error, "secrets are still sealed with a previous key");
-    }
-    let mut interval = tokio::time::interval(TICK);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            () = context.hand_back.cancelled() => return,
-        }
-        let outcome = async {
-            if context.store.connections_version().await? > context.services.connections.version() {
-                reload(&context.store, &context.services).await?;
-            }
-            Ok::<_, StoreError>(())
-        };
-        if let Err(error) = outcome.await {
-            tracing::warn!(%error, "changes of connections cannot be read");
-        }
     }
 }
 

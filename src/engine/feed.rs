@@ -11,6 +11,7 @@ use millrace_entities::change;
 use millrace_entities::enums::ChangeKind;
 use uuid::Uuid;
 
+use super::connections;
 use super::context::Context;
 use super::registry::{KeyRegistry, Load, Refresh, RefreshManagers};
 use crate::store::StoreError;
@@ -60,12 +61,18 @@ async fn look(
         let last = context.store.last_change().await?;
         tracing::warn!(seen, last, "too far behind the changes; everything is read anew");
         tell(registry, Load).await?;
+        connections::reload(&context.store, &context.services).await?;
         return Ok(last);
     }
     for (kind, id) in concerned(&changes) {
         let told = match kind {
             ChangeKind::Deployment => tell(registry, Refresh(id)).await,
             ChangeKind::Organisation => tell(registry, RefreshManagers(id)).await,
+            // One reload brings in those of all organisations.
+            ChangeKind::Connections if context.services.connections.version() >= last.id => Ok(()),
+            ChangeKind::Connections => {
+                connections::reload(&context.store, &context.services).await.map(drop)
+            }
         };
         match told {
             // One deployment that cannot be used must not hold up a revocation.

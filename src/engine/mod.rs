@@ -121,12 +121,13 @@ impl Engine {
         let actor = KeyRegistry::new(Arc::clone(&context));
         let handle = context.arbiter().ok_or_else(|| StoreError::Fault("no arbiter".into()))?;
         let registry = KeyRegistry::start_in_arbiter(handle, move |_| actor);
-        // Before the load: what changes during it is read again.
-        let seen = context.store.last_change().await?;
+        // The connections were read first, and all else is read after them:
+        // what changed since is read again.
+        let seen = context.services.connections.version();
         registry.send(Load).await.map_err(|_| registry_away())??;
         context.work.spawn(feed::run(Arc::clone(&context), registry.clone(), seen));
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
-        context.work.spawn(connections::follow(Arc::clone(&context)));
+        context.work.spawn(connections::seal_anew(Arc::clone(&context)));
         context.work.spawn(uses::run(Arc::clone(&context)));
         let flusher = Flusher::start(
             Arc::clone(&context.usage),

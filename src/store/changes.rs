@@ -77,12 +77,15 @@ async fn concerned(
         "platform-key" | "organization" => {
             return Ok((ChangeKind::Organisation, entry.organisation_id.into_iter().collect()));
         }
+        "connection" => {
+            return Ok((ChangeKind::Connections, entry.organisation_id.into_iter().collect()));
+        }
         _ => Vec::new(),
     };
     Ok((ChangeKind::Deployment, deployments))
 }
 
-async fn last<C: sea_orm::ConnectionTrait>(db: &C) -> Result<i64, StoreError> {
+pub(super) async fn last<C: sea_orm::ConnectionTrait>(db: &C) -> Result<i64, StoreError> {
     let counter = change_counter::Entity::find_by_id(COUNTER).one(db).await?;
     Ok(counter.ok_or_else(|| StoreError::Fault("no counter of changes".into()))?.value)
 }

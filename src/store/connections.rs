@@ -1,20 +1,16 @@
 //! Connections, in the scope of their organisation. The secrets in their rows
 //! are sealed.
 
-use millrace_entities::{audit_entry, connection, organisation, setting, workflow};
-use sea_orm::sea_query::OnConflict;
+use millrace_entities::{audit_entry, connection, organisation, workflow};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
-    IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set,
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, ModelTrait,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::page::Paged;
-use super::{Store, StoreError, audit};
-
-/// Where the count of all changes is kept.
-const VERSION: &str = "connections_version";
+use super::{Store, StoreError, audit, changes};
 
 /// `sealed` of a connection without secrets.
 pub const NOTHING_SEALED: &str = "{}";
@@ -22,28 +18,6 @@ pub const NOTHING_SEALED: &str = "{}";
 /// Every query of connections by a tenant starts here, in scope.
 fn of(organisation_id: Uuid) -> Select<connection::Entity> {
     connection::Entity::find().filter(connection::Column::OrganisationId.eq(organisation_id))
-}
-
-async fn version(db: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    let row = setting::Entity::find_by_id(VERSION.to_owned()).one(db).await?;
-    Ok(row.and_then(|row| row.value.parse().ok()).unwrap_or_default())
-}
-
-/// Counts a change, in its transaction and as the last of it: the row is
-/// locked until the commit, so that versions come in the order of commits.
-async fn advance(tx: &DatabaseTransaction) -> Result<(), StoreError> {
-    let first = setting::ActiveModel { name: Set(VERSION.into()), value: Set("0".into()) };
-    setting::Entity::insert(first)
-        .on_conflict(OnConflict::column(setting::Column::Name).do_nothing().to_owned())
-        .exec_without_returning(tx)
-        .await?;
-    let row = setting::Entity::find_by_id(VERSION.to_owned()).lock_exclusive().one(tx).await?;
-    let row = row.ok_or(StoreError::NotFound)?;
-    let next = row.value.parse::<i64>().unwrap_or_default() + 1;
-    let mut row = row.into_active_model();
-    row.value = Set(next.to_string());
-    row.update(tx).await?;
-    Ok(())
 }
 
 /// Fails if a step of one of the organisation's workflows names the
@@ -79,8 +53,7 @@ impl Store {
         self.write(move |tx| {
             Box::pin(async move {
                 row.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await?;
-                advance(tx).await
+                audit::record(tx, entry).await
             })
         })
         .await
@@ -145,8 +118,7 @@ impl Store {
                     refuse_in_use(tx, row.organisation_id, &current.name).await?;
                 }
                 row.into_active_model().reset_all().update(tx).await?;
-                audit::record(tx, entry).await?;
-                advance(tx).await
+                audit::record(tx, entry).await
             })
         })
         .await
@@ -168,23 +140,14 @@ impl Store {
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
                 refuse_in_use(tx, organisation_id, &row.name).await?;
                 row.delete(tx).await?;
-                audit::record(tx, entry).await?;
-                advance(tx).await
+                audit::record(tx, entry).await
             })
         })
         .await
     }
 
-    /// How many changes there were.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn connections_version(&self) -> Result<i64, StoreError> {
-        self.read(move |db| async move { version(&db).await }).await
-    }
-
-    /// Every connection with the slug of its organisation, and a version that
-    /// they are at least as new as.
+    /// Every connection with the slug of its organisation, and the id of a
+    /// change that they are at least as new as.
     ///
     /// # Errors
     /// The store's.
@@ -192,7 +155,7 @@ impl Store {
         &self,
     ) -> Result<(i64, Vec<(connection::Model, String)>), StoreError> {
         self.read(move |db| async move {
-            let version = version(&db).await?;
+            let version = changes::last(&db).await?;
             let organisations = organisation::Entity::find().all(&db).await?;
             let slugs: std::collections::HashMap<_, _> =
                 organisations.into_iter().map(|row| (row.id, row.slug)).collect();
