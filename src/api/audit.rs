@@ -28,7 +28,7 @@ pub struct AuditQuery {
     #[schemars(with = "Option<Id>")]
     resource_id: Option<Uuid>,
     /// What was done: `create`, `change`, `delete`, `rotate` or `revoke`.
-    action: Option<ActionName>,
+    action: Option<Action>,
     /// Who did it: the id of a platform key, or `operator`, `platform_key`, `files` or `server`.
     #[schemars(regex(
         pattern = r"^(operator|platform_key|files|server|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
@@ -40,30 +40,6 @@ pub struct AuditQuery {
     /// Before then (RFC 3339).
     #[schemars(with = "Option<Time>")]
     to: Option<DateTime<Utc>>,
-}
-
-/// What can be done to a resource.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum ActionName {
-    Create,
-    Change,
-    Delete,
-    Rotate,
-    Revoke,
-}
-
-impl ActionName {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Create => Action::Create,
-            Self::Change => Action::Change,
-            Self::Delete => Action::Delete,
-            Self::Rotate => Action::Rotate,
-            Self::Revoke => Action::Revoke,
-        }
-        .name()
-    }
 }
 
 /// The authors that are named by their kind.
@@ -83,7 +59,7 @@ impl AuditQuery {
         let mut filter = AuditFilter {
             resource: self.resource,
             resource_id: self.resource_id,
-            action: self.action.map(ActionName::name),
+            action: self.action.map(Action::name),
             // All that the store keeps; finer times would compare otherwise.
             from: self.from.map(|at| at.trunc_subsecs(6)),
             to: self.to.map(|at| at.trunc_subsecs(6)),

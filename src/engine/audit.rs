@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 
 use millrace_entities::audit_entry;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock;
@@ -49,7 +51,8 @@ pub struct Author {
 }
 
 /// What is done to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Action {
     Create,
