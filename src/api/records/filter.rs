@@ -3,11 +3,10 @@
 use apistos::ApiComponent;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use schemars::r#gen::SchemaGenerator;
-use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::api::schemas;
 use crate::engine::lifecycle::Status;
 use crate::engine::submission::is_tag;
 use crate::store::records::Filter;
@@ -17,14 +16,17 @@ use crate::store::records::Filter;
 #[serde(deny_unknown_fields)]
 pub struct ExecutionsQuery {
     /// Those of the deployment of this id.
+    #[schemars(with = "Option<schemas::Id>")]
     deployment: Option<Id>,
     /// Those that stand so.
     status: Option<StatusName>,
     /// Those with this tag.
     tag: Option<Tag>,
     /// Those accepted then or later (RFC 3339).
+    #[schemars(with = "Option<schemas::Time>")]
     created_after: Option<Time>,
     /// Those accepted before (RFC 3339).
+    #[schemars(with = "Option<schemas::Time>")]
     created_before: Option<Time>,
 }
 
@@ -104,28 +106,3 @@ impl TryFrom<String> for Tag {
         if is_tag(&text) { Ok(Self(text)) } else { Err("1 to 128 characters, none U+0000") }
     }
 }
-
-macro_rules! formatted {
-    ($name:ident, $format:literal) => {
-        impl JsonSchema for $name {
-            fn schema_name() -> String {
-                stringify!($name).to_owned()
-            }
-
-            fn is_referenceable() -> bool {
-                false
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                Schema::Object(SchemaObject {
-                    instance_type: Some(InstanceType::String.into()),
-                    format: Some($format.to_owned()),
-                    ..SchemaObject::default()
-                })
-            }
-        }
-    };
-}
-
-formatted!(Id, "uuid");
-formatted!(Time, "date-time");
