@@ -1,6 +1,7 @@
 //! The audit trail: who changed what. Entries are kept for ever.
 
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use millrace_entities::audit_entry;
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
@@ -15,7 +16,8 @@ use super::{Store, StoreError, changes};
 /// change without its entry, and no entry without its change. The other nodes
 /// hear of the change from here too.
 ///
-/// To be called last: the transaction holds the lock of the feed from here on.
+/// To be called last, as [`Store::change`] does: the transaction holds the
+/// lock of the feed from here on.
 pub(super) async fn record(
     tx: &DatabaseTransaction,
     entry: audit_entry::Model,
@@ -49,6 +51,31 @@ fn of(organisation_id: Uuid) -> Select<audit_entry::Entity> {
 }
 
 impl Store {
+    /// Makes a change of what is managed, and writes `entry` with it.
+    ///
+    /// # Errors
+    /// What the work returns, or the store's.
+    pub(super) async fn change<T, F>(
+        &self,
+        entry: audit_entry::Model,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a DatabaseTransaction) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.write(move |tx| {
+            Box::pin(async move {
+                let value = work(tx).await?;
+                record(tx, entry).await?;
+                Ok(value)
+            })
+        })
+        .await
+    }
+
     /// The organisation's entries, newest first.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::page::Paged;
-use super::{Store, StoreError, audit, changes};
+use super::{Store, StoreError, changes};
 
 /// `sealed` of a connection without secrets.
 pub const NOTHING_SEALED: &str = "{}";
@@ -50,10 +50,10 @@ impl Store {
         row: connection::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 row.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -107,7 +107,7 @@ impl Store {
         expected: i32,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = of(row.organisation_id).filter(connection::Column::Id.eq(row.id));
                 let current = found.lock_exclusive().one(tx).await?.ok_or(StoreError::NotFound)?;
@@ -118,7 +118,7 @@ impl Store {
                     refuse_in_use(tx, row.organisation_id, &current.name).await?;
                 }
                 row.into_active_model().reset_all().update(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -134,13 +134,13 @@ impl Store {
         id: Uuid,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = of(organisation_id).filter(connection::Column::Id.eq(id));
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
                 refuse_in_use(tx, organisation_id, &row.name).await?;
                 row.delete(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::declared::undeclared;
 use super::page::{Page, Paged};
-use super::{Store, StoreError, audit};
+use super::{Store, StoreError};
 
 /// A deployment as the engine runs it.
 #[derive(Debug, Clone)]
@@ -81,13 +81,13 @@ impl Store {
         key: api_key::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let workflow = serving(tx, &row).await?;
                 row.clone().into_active_model().insert(tx).await?;
                 record_revision(tx, &row, &workflow).await?;
                 key.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -147,7 +147,7 @@ impl Store {
         expected: i32,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = of(row.organisation_id).filter(deployment::Column::Id.eq(row.id));
                 let current = found.one(tx).await?.ok_or(StoreError::NotFound)?;
@@ -158,7 +158,7 @@ impl Store {
                 let workflow = serving(tx, &row).await?;
                 record_revision(tx, &row, &workflow).await?;
                 row.into_active_model().reset_all().update(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -176,7 +176,7 @@ impl Store {
         id: Uuid,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = of(organisation_id).filter(deployment::Column::Id.eq(id));
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
@@ -195,7 +195,7 @@ impl Store {
                 };
                 former.into_active_model().insert(tx).await?;
                 row.delete(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await

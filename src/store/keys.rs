@@ -47,10 +47,10 @@ impl Store {
         key: api_key::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 key.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -98,13 +98,7 @@ impl Store {
         row: api_key::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                replace(tx, row).await?;
-                audit::record(tx, entry).await
-            })
-        })
-        .await
+        self.change(entry, move |tx| Box::pin(async move { replace(tx, row).await })).await
     }
 
     /// Makes a key that takes another's place, which is replaced by its next
@@ -118,11 +112,11 @@ impl Store {
         new: api_key::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 replace(tx, old).await?;
                 new.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await

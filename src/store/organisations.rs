@@ -9,7 +9,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::page::{Page, Paged};
-use super::{Store, StoreError, audit};
+use super::{Store, StoreError};
 
 impl Store {
     /// Makes an organisation and its first platform key.
@@ -22,11 +22,11 @@ impl Store {
         key: platform_key::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 row.into_active_model().insert(tx).await?;
                 key.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -73,7 +73,7 @@ impl Store {
         row: organisation::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = organisation::Entity::find_by_id(row.id).lock(LockType::NoKeyUpdate);
                 let current = found.one(tx).await?.ok_or(StoreError::NotFound)?;
@@ -81,7 +81,7 @@ impl Store {
                     return Err(StoreError::Stale);
                 }
                 row.into_active_model().reset_all().update(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -96,7 +96,7 @@ impl Store {
         id: Uuid,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = organisation::Entity::find_by_id(id).one(tx).await?;
                 let row = found.ok_or(StoreError::NotFound)?;
@@ -108,7 +108,7 @@ impl Store {
                 key_use::Entity::delete_many().filter(uses).exec(tx).await?;
                 platform_key::Entity::delete_many().filter(keys).exec(tx).await?;
                 row.delete(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await

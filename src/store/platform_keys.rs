@@ -94,10 +94,10 @@ impl Store {
         key: platform_key::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 key.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -148,11 +148,10 @@ impl Store {
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
         let organisation_id = row.organisation_id;
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 replace(tx, row).await?;
-                keep_one(tx, organisation_id).await?;
-                audit::record(tx, entry).await
+                keep_one(tx, organisation_id).await
             })
         })
         .await
@@ -169,11 +168,11 @@ impl Store {
         new: platform_key::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 replace(tx, old).await?;
                 new.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await

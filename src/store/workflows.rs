@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::declared::undeclared;
 use super::deployments::advance;
 use super::page::{Page, Paged};
-use super::{Store, StoreError, audit};
+use super::{Store, StoreError};
 
 /// Every query of workflows starts here, in scope.
 fn of(organisation_id: Uuid) -> Select<workflow::Entity> {
@@ -27,10 +27,10 @@ impl Store {
         row: workflow::Model,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 row.into_active_model().insert(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
@@ -81,7 +81,7 @@ impl Store {
         expected: i32,
         entry: audit_entry::Model,
     ) -> Result<Vec<Uuid>, StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = of(row.organisation_id).filter(workflow::Column::Id.eq(row.id));
                 let current = found.one(tx).await?.ok_or(StoreError::NotFound)?;
@@ -99,7 +99,6 @@ impl Store {
                     changed.push(deployment.id);
                     advance(tx, deployment, &row).await?;
                 }
-                audit::record(tx, entry).await?;
                 Ok(changed)
             })
         })
@@ -116,13 +115,13 @@ impl Store {
         id: Uuid,
         entry: audit_entry::Model,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.change(entry, move |tx| {
             Box::pin(async move {
                 let found = of(organisation_id).filter(workflow::Column::Id.eq(id));
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
                 undeclared(row.declared_in.clone())?;
                 row.delete(tx).await?;
-                audit::record(tx, entry).await
+                Ok(())
             })
         })
         .await
