@@ -1,23 +1,22 @@
 //! One batch of writes as one transaction of few statements.
 
+mod accepted;
+mod progress;
+
 use std::collections::HashMap;
 
 use millrace_entities::enums::Status;
-use millrace_entities::{document_ref, execution, execution_tag, step_run};
-use sea_orm::sea_query::{
-    Alias, Expr, ExprTrait, Func, IntoValueTuple, OnConflict, Query, SimpleExpr, TableRef,
-    UpdateStatement, ValueTuple,
-};
+use millrace_entities::execution;
+use sea_orm::sea_query::IntoValueTuple;
 use sea_orm::{
-    ActiveEnum, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
+use super::{Claim, CommitError, Store, StoreError, Write};
 use crate::store::executions::unfinished;
-
-use super::{Claim, CommitError, Ending, Store, StoreError, Write};
+use accepted::{insert_accepted, insert_references, insert_tags, reference, references_of, tag_of};
+use progress::{begin, end, ending_values, insert_steps, step_key};
 
 /// Parameters a statement may carry: SQLite's bound, the smaller one.
 const MAX_PARAMETERS: usize = 32_766;
@@ -93,15 +92,6 @@ async fn apply(
     Ok(outcomes.collect())
 }
 
-fn tag_of(row: &execution::Model, tag: String) -> execution_tag::Model {
-    let organisation_id = row.organisation_id;
-    execution_tag::Model { execution_id: row.id, tag, organisation_id }
-}
-
-fn step_key(row: &step_run::Model) -> (Uuid, i32, i32) {
-    (row.execution_id, row.document_index, row.step_index)
-}
-
 /// What must hold for a write to count.
 enum Check {
     None,
@@ -153,78 +143,6 @@ impl Held {
     }
 }
 
-/// Repeating an acceptance whose first commit was in doubt changes nothing.
-async fn insert_accepted(
-    transaction: &DatabaseTransaction,
-    rows: Vec<execution::Model>,
-) -> Result<(), StoreError> {
-    for chunk in chunks(rows, 23) {
-        let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
-        execution::Entity::insert_many(rows)
-            .on_conflict(OnConflict::column(execution::Column::Id).do_nothing().to_owned())
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    Ok(())
-}
-
-/// What a submission's documents are stored under.
-#[derive(Deserialize)]
-struct Stored {
-    hash: String,
-}
-
-/// References to a submission's documents. They are committed with the row, so
-/// that the sweeper never sees one without the other.
-fn references_of(row: &execution::Model) -> Result<Vec<document_ref::Model>, StoreError> {
-    if row.documents_total == 0 {
-        return Ok(Vec::new());
-    }
-    let stored: Vec<Stored> = serde_json::from_str(&row.documents)
-        .map_err(|error| StoreError::Fault(format!("documents of {}: {error}", row.id)))?;
-    let of_row = |one: Stored| document_ref::Model { execution_id: row.id, hash: one.hash };
-    Ok(stored.into_iter().map(of_row).collect())
-}
-
-fn reference(execution_id: Uuid, hash: &Option<String>) -> Option<document_ref::Model> {
-    hash.clone().map(|hash| document_ref::Model { execution_id, hash })
-}
-
-/// Documents of one content, and repeated writes, refer once.
-async fn insert_references(
-    transaction: &DatabaseTransaction,
-    rows: Vec<document_ref::Model>,
-) -> Result<(), StoreError> {
-    use document_ref::Column;
-    for chunk in chunks(rows, 2) {
-        let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
-        let once = OnConflict::columns([Column::ExecutionId, Column::Hash]).do_nothing().to_owned();
-        document_ref::Entity::insert_many(rows)
-            .on_conflict(once)
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Most executions have none.
-async fn insert_tags(
-    transaction: &DatabaseTransaction,
-    rows: Vec<execution_tag::Model>,
-) -> Result<(), StoreError> {
-    use execution_tag::Column;
-    for chunk in chunks(rows, 3) {
-        let known = OnConflict::columns([Column::ExecutionId, Column::Tag]).do_nothing().to_owned();
-        execution_tag::Entity::insert_many(
-            chunk.into_iter().map(IntoActiveModel::into_active_model),
-        )
-        .on_conflict(known)
-        .exec_without_returning(transaction)
-        .await?;
-    }
-    Ok(())
-}
-
 /// Who owns what the batch writes to; the rows stay locked until the commit.
 async fn held_claims(
     transaction: &DatabaseTransaction,
@@ -252,99 +170,6 @@ async fn held_claims(
         }));
     }
     Ok(held)
-}
-
-async fn insert_steps(
-    transaction: &DatabaseTransaction,
-    rows: Vec<step_run::Model>,
-) -> Result<(), StoreError> {
-    use step_run::Column;
-    for chunk in chunks(rows, 10) {
-        let again =
-            OnConflict::columns([Column::ExecutionId, Column::DocumentIndex, Column::StepIndex])
-                .update_columns([
-                    Column::Attempt,
-                    Column::Output,
-                    Column::OutputHash,
-                    Column::Error,
-                    Column::StartedAt,
-                    Column::EndedAt,
-                ])
-                .to_owned();
-        step_run::Entity::insert_many(chunk.into_iter().map(IntoActiveModel::into_active_model))
-            .on_conflict(again)
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn begin(transaction: &DatabaseTransaction, rows: Vec<ValueTuple>) -> Result<(), StoreError> {
-    use execution::Column;
-    for rows in chunks(rows, 2) {
-        let mut update = update_from(rows);
-        update
-            .value(Column::Status, Status::Executing.to_value())
-            .value(Column::StartedAt, first_start("column2"));
-        transaction.execute(&update).await?;
-    }
-    Ok(())
-}
-
-fn ending_values(id: Uuid, ending: &Ending) -> ValueTuple {
-    ValueTuple::Many(vec![
-        id.into(),
-        ending.status.to_value().into(),
-        ending.documents_failed.into(),
-        ending.error.clone().into(),
-        ending.result.clone().into(),
-        ending.result_hash.clone().into(),
-        ending.started_at.into(),
-        ending.ended_at.into(),
-        ending.expires_at.into(),
-        ending.steps_total.into(),
-        ending.steps_done.into(),
-    ])
-}
-
-async fn end(transaction: &DatabaseTransaction, rows: Vec<ValueTuple>) -> Result<(), StoreError> {
-    use execution::Column;
-    for rows in chunks(rows, 11) {
-        let mut update = update_from(rows);
-        update
-            .value(Column::Status, given("column2"))
-            .value(Column::DocumentsFailed, given("column3"))
-            .value(Column::Error, given("column4"))
-            .value(Column::Result, given("column5"))
-            .value(Column::ResultHash, given("column6"))
-            .value(Column::StartedAt, first_start("column7"))
-            .value(Column::EndedAt, given("column8"))
-            .value(Column::ExpiresAt, given("column9"))
-            .value(Column::StepsTotal, given("column10"))
-            .value(Column::StepsDone, given("column11"));
-        transaction.execute(&update).await?;
-    }
-    Ok(())
-}
-
-/// `UPDATE executions … FROM (VALUES …) AS given WHERE id = given.column1`:
-/// both databases name the columns of a values list `column1`, `column2`, ….
-fn update_from(rows: Vec<ValueTuple>) -> UpdateStatement {
-    Query::update()
-        .table(execution::Entity)
-        .from(TableRef::ValuesList(rows, Alias::new("given").into()))
-        .and_where(Expr::col((execution::Entity, execution::Column::Id)).eq(given("column1")))
-        .to_owned()
-}
-
-fn given(column: &'static str) -> SimpleExpr {
-    Expr::col((Alias::new("given"), Alias::new(column)))
-}
-
-/// An execution that is resumed keeps the time of its first start.
-fn first_start(column: &'static str) -> SimpleExpr {
-    let earlier = Expr::col((execution::Entity, execution::Column::StartedAt));
-    Func::coalesce([earlier, given(column)]).into()
 }
 
 /// Pieces of `rows` that fit into one statement of `width` parameters a row.
