@@ -71,6 +71,8 @@ pub fn name(status: Status) -> &'static str {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests {
     use super::*;
     use sea_orm::{ActiveEnum, Iterable};
