@@ -35,6 +35,7 @@ mod logs;
 mod manage;
 mod nodes;
 mod openapi;
+mod own_postgres;
 mod platform_keys;
 mod rate;
 mod readme;

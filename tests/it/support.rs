@@ -75,6 +75,11 @@ impl Database {
     /// None where no cluster was given to the tests.
     pub async fn postgres() -> Option<Self> {
         let admin = std::env::var("MILLRACE_TEST_POSTGRES_URL").ok()?;
+        Some(Self::on(&admin).await)
+    }
+
+    /// An empty database of the cluster at `admin`.
+    pub async fn on(admin: &str) -> Self {
         let name = format!("test_{}", uuid::Uuid::now_v7().simple());
         let options: sqlx::postgres::PgConnectOptions = admin.parse().unwrap();
         let mut connection = options.clone().connect().await.unwrap();
@@ -82,7 +87,7 @@ impl Database {
         sqlx::query(create).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let url = options.database(&name).to_url_lossy().to_string();
-        Some(Self { folder: tempfile::tempdir().unwrap(), url })
+        Self { folder: tempfile::tempdir().unwrap(), url }
     }
 
     /// Path of a file in the folder.
