@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sqlite test-clients test-contract test-docs compare-text lint fmt doc deny advisories ci
+.PHONY: help run test test-sqlite test-clients test-contract test-docs chaos compare-text lint fmt doc deny advisories ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ test-contract: ## Hold a server's answers against its OpenAPI document, for some
 
 test-docs: ## Open the documentation pages in a browser and run their examples
 	scripts/browser
+
+chaos: export KILLS ?= 200
+chaos: ## Kill, pause and restart servers under load; KILLS=20 for a short run, SEED=… to repeat one
+	scripts/cargo-tool nextest
+	scripts/postgres with cargo nextest run --test it --run-ignored only --no-capture -E 'test(/::chaos_of_/)'
 
 compare-text: ## Compare the text of ../shared's PDFs with poppler's, by the debug build
 	tests/compare_text.py

@@ -13,6 +13,7 @@ mod addresses;
 mod audit;
 mod auth;
 mod cancel;
+mod chaos;
 mod committer;
 mod connections;
 mod content;

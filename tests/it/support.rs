@@ -168,31 +168,35 @@ pub struct Process {
     pub api: Api,
     /// The lines that it printed before it was ready.
     pub printed: Vec<String>,
-    child: Child,
+    child: Mortal,
 }
 
-impl Process {
-    pub async fn start(database: &Database, changes: &[(&str, &str)]) -> Self {
-        Self::start_with(database, &[], changes).await
-    }
+/// A server that may not be ready yet. Dropping it kills it.
+pub struct Starting {
+    ready: mpsc::Receiver<(String, Vec<String>)>,
+    child: Mortal,
+}
 
+/// A process that does not outlive its owner.
+struct Mortal(Child);
+
+impl Mortal {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Starting {
     /// Starts with further arguments for `serve`, and settings as environment
     /// variables.
-    pub async fn start_with(
-        database: &Database,
-        arguments: &[&str],
-        changes: &[(&str, &str)],
-    ) -> Self {
-        Self::spawn(database, arguments, changes, Stdio::inherit()).await
-    }
-
-    /// Starts with a log of this level, which goes into a file.
-    pub async fn start_logging(database: &Database, level: &str, log: &Path) -> Self {
-        let log = std::fs::File::create(log).unwrap();
-        Self::spawn(database, &[], &[("MILLRACE_LOG__LEVEL", level)], log.into()).await
-    }
-
-    async fn spawn(
+    pub fn spawn(
         database: &Database,
         arguments: &[&str],
         changes: &[(&str, &str)],
@@ -226,33 +230,59 @@ impl Process {
                 }
             }
         });
+        Self { ready, child: Mortal(child) }
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(self) -> Process {
+        let Self { ready, child } = self;
         let ready = tokio::task::spawn_blocking(move || ready.recv_timeout(PATIENCE)).await;
         let (url, printed) = ready.unwrap().expect("the server starts");
-        Self { api: Api::new(url), printed, child }
+        Process { api: Api::new(url), printed, child }
+    }
+}
+
+impl Process {
+    pub async fn start(database: &Database, changes: &[(&str, &str)]) -> Self {
+        Self::start_with(database, &[], changes).await
+    }
+
+    /// Starts with further arguments for `serve`, and settings as environment
+    /// variables.
+    pub async fn start_with(
+        database: &Database,
+        arguments: &[&str],
+        changes: &[(&str, &str)],
+    ) -> Self {
+        Starting::spawn(database, arguments, changes, Stdio::inherit()).ready().await
+    }
+
+    /// Starts with a log of this level, which goes into a file.
+    pub async fn start_logging(database: &Database, level: &str, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        let changes = [("MILLRACE_LOG__LEVEL", level)];
+        Starting::spawn(database, &[], &changes, log.into()).ready().await
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// SIGKILL: no chance to tidy up.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.kill();
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let (signal, id) = (format!("-{name}"), self.id().to_string());
+        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
     }
 
     /// SIGTERM, and the wait for its end. True if it ended well.
     pub fn terminate(mut self) -> bool {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        self.child.wait().unwrap().success()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.signal("TERM");
+        self.child.0.wait().unwrap().success()
     }
 }
 

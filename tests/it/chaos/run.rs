@@ -1,0 +1,127 @@
+//! A run: load, blows, the last look at everything, the verdict, the report.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use super::check::{Rules, Verdict, check};
+use super::clients::Load;
+use super::plan::Disturbance;
+use super::stage::{Done, Stage};
+use super::workload::{Marker, TABLES, Targets, expected, rows};
+use crate::support::Database;
+
+/// Clients at once. Each has up to three executions under way, so that what is
+/// accepted can end within the limit.
+const CLIENTS: usize = 12;
+
+/// What is accepted ends within this time of a server's return.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Faults that are printed.
+const TOLD: usize = 20;
+
+/// Progress lines of a run.
+const LINES: usize = 20;
+
+/// One run of the harness.
+pub struct Run {
+    pub name: &'static str,
+    pub seed: u64,
+    pub plan: Vec<Disturbance>,
+    pub nodes: usize,
+}
+
+impl Run {
+    /// Runs it.
+    ///
+    /// # Panics
+    /// If the history breaks a rule.
+    pub async fn go(self, database: Database, destination: &str) {
+        let (name, seed) = (self.name, self.seed);
+        println!("chaos, {name}: seed {seed}; SEED={seed} repeats the plan");
+        let mut stage = Stage::open(database, destination, self.nodes).await;
+        let addresses = stage.addresses();
+        let targets = Targets::deploy(&addresses[0].borrow().clone()).await;
+        let load = Arc::new(Load::new(targets, addresses));
+        (0..self.nodes).for_each(|_| load.history.up());
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|n| tokio::spawn(Arc::clone(&load).client(n, seed))).collect();
+        for (n, disturbance) in self.plan.iter().enumerate() {
+            tokio::time::sleep(disturbance.rest).await;
+            stage.deal(disturbance, &load.history).await;
+            if (n + 1).is_multiple_of(self.plan.len().div_ceil(LINES)) {
+                self.tell_progress(n + 1, &load);
+            }
+        }
+        load.over.store(true, Ordering::Relaxed);
+        let mut submitted = Vec::new();
+        for client in clients {
+            submitted.extend(client.await.expect("a client does its work"));
+        }
+        read_all_again(&load, &submitted).await;
+        let destination = sea_orm::Database::connect(destination).await.unwrap();
+        let rows = rows(&destination).await;
+        let rules =
+            Rules { limit: LIMIT, may_fail: false, once_per_marker: false, expected: &expected };
+        let verdict = check(&load.history.read(), &rows, TABLES, &rules);
+        self.report(&load, &stage.done, rows.len(), &verdict);
+        assert!(verdict.faults.is_empty(), "{}", self.faults(&verdict, &stage.log()));
+    }
+
+    fn tell_progress(&self, done: usize, load: &Load) {
+        println!(
+            "  {done} of {} blows, {} executions accepted, {} answers, {} s",
+            self.plan.len(),
+            load.accepted.load(Ordering::Relaxed),
+            load.history.len(),
+            load.history.now().as_secs(),
+        );
+    }
+
+    fn report(&self, load: &Load, done: &Done, rows: usize, verdict: &Verdict) {
+        let Done { kills, killed_in_start, pauses, terminations } = done;
+        println!(
+            "chaos, {}: seed {}, {} s\n  \
+             {kills} SIGKILLs ({killed_in_start} of them during a start), {pauses} pauses, \
+             {terminations} SIGTERMs\n  \
+             {} executions accepted, ended as {:?}, {rows} rows loaded\n  \
+             {} answers in the history; {} calls got none, {} were refused for now\n  \
+             slowest end: {} ms after the acceptance, or the server's return\n  \
+             faults: {}",
+            self.name,
+            self.seed,
+            load.history.now().as_secs(),
+            verdict.accepted,
+            verdict.ended,
+            load.history.len(),
+            load.unanswered.load(Ordering::Relaxed),
+            load.refused.load(Ordering::Relaxed),
+            verdict.slowest.as_millis(),
+            verdict.faults.len(),
+        );
+    }
+
+    fn faults(&self, verdict: &Verdict, log: &str) -> String {
+        let mut text =
+            format!("{} faults; SEED={} repeats the plan\n", verdict.faults.len(), self.seed);
+        for fault in verdict.faults.iter().take(TOLD) {
+            let _ = writeln!(text, "  {fault}");
+        }
+        let _ = writeln!(text, "the servers' log ends with");
+        let lines: Vec<_> = log.lines().rev().take(TOLD).collect();
+        lines.iter().rev().for_each(|line| {
+            let _ = writeln!(text, "  {line}");
+        });
+        text
+    }
+}
+
+/// The last look: nothing is forgotten, and nothing has changed.
+async fn read_all_again(load: &Load, submitted: &[(String, Marker)]) {
+    let reads = submitted.iter().map(|(id, marker)| load.read_again(id, marker));
+    stream::iter(reads).buffer_unordered(CLIENTS).collect::<Vec<()>>().await;
+}
