@@ -207,6 +207,7 @@ impl Actor for Deployment {
         ctx.run_interval(RECONCILE, |actor, ctx| {
             actor.reconcile();
             if actor.retired && actor.running.is_empty() && actor.waiting.is_empty() {
+                actor.context.directory.forget(actor.entry.id);
                 ctx.stop();
             }
         });

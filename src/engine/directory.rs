@@ -127,6 +127,8 @@ pub struct Directory {
     keys: DashMap<KeyHash, DeploymentKey>,
     managers: DashMap<KeyHash, Manager>,
     entries: DashMap<Uuid, Arc<Entry>>,
+    /// Deployments that were deleted, until their last execution has ended.
+    retired: DashMap<Uuid, Arc<Entry>>,
     public_ids: DashMap<String, Uuid>,
     /// When keys were used last, until the store has it.
     pub uses: Uses,
@@ -167,6 +169,19 @@ impl Directory {
         self.entry(id)
     }
 
+    /// The deployment of that id, also one that was deleted and whose last
+    /// executions still run.
+    pub fn at_work(&self, id: Uuid) -> Option<Arc<Entry>> {
+        let retired = || self.retired.get(&id).map(|entry| entry.clone());
+        // Nobody starts what waits with an actor that died.
+        self.entry(id).or_else(|| retired().filter(|entry| entry.is_alive()))
+    }
+
+    /// All deployments, also those that [`Self::at_work`] finds.
+    pub fn all_at_work(&self) -> Vec<Arc<Entry>> {
+        self.entries.iter().chain(self.retired.iter()).map(|entry| entry.clone()).collect()
+    }
+
     /// All deployments.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
         self.entries.iter().map(|entry| entry.clone()).collect()
@@ -177,11 +192,20 @@ impl Directory {
         self.entries.insert(entry.id, entry);
     }
 
-    pub(super) fn remove_entry(&self, id: Uuid) -> Option<Arc<Entry>> {
+    /// Closes a deployment to its callers; it stays at work until
+    /// [`Self::forget`].
+    pub(super) fn retire(&self, id: Uuid) -> Option<Arc<Entry>> {
         self.keys.retain(|_, key| key.deployment_id != id);
-        let (_, entry) = self.entries.remove(&id)?;
+        let entry = self.entry(id)?;
+        self.retired.insert(id, Arc::clone(&entry));
+        self.entries.remove(&id);
         self.public_ids.remove(&entry.public_id);
         Some(entry)
+    }
+
+    /// Forgets a deployment that was deleted.
+    pub(super) fn forget(&self, id: Uuid) {
+        self.retired.remove(&id);
     }
 
     /// Makes the deployment's keys exactly `rows`. What is taken away is gone

@@ -124,7 +124,7 @@ impl Engine {
     }
 
     fn reader(&self, deployment_id: Uuid, id: Uuid) -> Option<Reader> {
-        let entry = self.context().directory.entry(deployment_id)?;
+        let entry = self.context().directory.at_work(deployment_id)?;
         entry.live.get(&id).map(|live| live.events.follow())
     }
 }

@@ -304,7 +304,7 @@ impl Engine {
 
     /// Where an execution stands, of which the store knows `row`.
     pub fn progress_of(&self, row: &Summary) -> Progress {
-        let entry = self.context.directory.entry(row.deployment_id);
+        let entry = self.context.directory.at_work(row.deployment_id);
         let live = entry.and_then(|entry| entry.live.get(&row.id).map(|live| Arc::clone(&live)));
         live.map_or_else(|| Progress::from_summary(row), |live| live.progress.borrow().clone())
     }
@@ -350,7 +350,7 @@ impl Engine {
     /// # Errors
     /// [`CancelError::Ended`] if it had ended otherwise.
     pub async fn cancel(&self, deployment_id: Uuid, id: Uuid) -> Result<Progress, CancelError> {
-        let entry = self.context.directory.entry(deployment_id);
+        let entry = self.context.directory.at_work(deployment_id);
         let asked = self.context.store.request_cancel(deployment_id, id).await?;
         if asked && let Some(entry) = entry {
             entry.tell(Cancel(id)).await;
@@ -396,7 +396,7 @@ impl Engine {
         let deadline =
             Instant::now() + Duration::from_secs(self.context.config.drain_grace_seconds);
         let running = || {
-            let entries = self.context.directory.entries();
+            let entries = self.context.directory.all_at_work();
             entries.iter().any(|entry| entry.live.iter().any(|live| live.has_started()))
         };
         while running() && Instant::now() < deadline {

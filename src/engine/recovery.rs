@@ -83,7 +83,7 @@ pub async fn round(
         dispatch(context, strays(context).await?).await;
     }
     for (deployment_id, id) in context.store.cancel_requests(context.node).await? {
-        if let Some(entry) = context.directory.entry(deployment_id) {
+        if let Some(entry) = context.directory.at_work(deployment_id) {
             entry.tell(Cancel(id)).await;
         }
     }
@@ -110,7 +110,7 @@ async fn introduce(
 async fn strays(context: &Context) -> Result<Vec<execution::Model>, StoreError> {
     let mut found = Vec::new();
     for (deployment_id, id) in context.store.unfinished_before(context.node, STRAY_ROUNDS).await? {
-        let entry = context.directory.entry(deployment_id);
+        let entry = context.directory.at_work(deployment_id);
         if entry.is_none_or(|entry| !entry.live.contains_key(&id)) {
             match context.store.execution(deployment_id, id).await {
                 // It may have ended since the list was read.

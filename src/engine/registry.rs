@@ -262,8 +262,10 @@ async fn enter(context: &Arc<Context>, deployed: &Deployed) -> Outcome {
 
 /// Takes a deployment out. Its actor ends after its last execution.
 async fn retire(context: &Context, id: Uuid) {
-    if let Some(entry) = context.directory.remove_entry(id) {
-        entry.tell(Retire).await;
+    if let Some(entry) = context.directory.retire(id)
+        && !entry.tell(Retire).await
+    {
+        context.directory.forget(id);
     }
 }
 
