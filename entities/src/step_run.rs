@@ -31,6 +31,8 @@ pub struct Model {
     pub started_at: DateTimeUtc,
     /// When the step ended.
     pub ended_at: DateTimeUtc,
+    /// How often that attempt tried it, at least 1.
+    pub tries: i32,
 }
 
 /// No relations: queries join by id where they must.

@@ -209,7 +209,7 @@ impl ApiComponent for EventStream {
         let events = Response {
             description: "Events `status`, `document` and `step` with JSON as `data`: \
                 `execution_id` and `at`; `status`, or `document` (its position), `file`, `state` \
-                and `attempt`, and for a step `step`, its id; `error` with `code` and `detail`. \
+                and `attempt`, and for a step `step`, its id, and at its end `tries`; `error` with `code` and `detail`. \
                 A `state` is `started`, `completed`, `failed` or `stopped`."
                 .into(),
             headers: described(&[]),
@@ -288,6 +288,8 @@ struct Told<'a> {
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tries: Option<i32>,
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
@@ -308,6 +310,7 @@ impl<'a> Told<'a> {
             step,
             state: stage.map(stage_name),
             attempt: event.document().map(|_| event.id.attempt()),
+            tries: (event.tries > 0).then_some(event.tries),
             at: time(event.id.time()),
             error: event.error.as_deref().map(Failure::of),
         }

@@ -19,6 +19,7 @@ use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::audit::Author;
 use crate::engine::manage::{ManageError, WorkflowDraft, check_steps};
 use crate::engine::plan::StepDefinition;
+use crate::engine::retry::Retry;
 use crate::error::{ApiError, ApiResult, Code};
 
 /// What only the server writes.
@@ -66,6 +67,11 @@ pub struct StepWrite {
     input: Option<String>,
     /// The kind's parameters: an object.
     with: Option<Value>,
+    /// When it is tried again; as the deployment says if absent. What it leaves out has its default.
+    retry: Option<Retry>,
+    /// Time for one try, in seconds; absent: as long as the execution has.
+    #[schemars(range(min = 1, max = 86_400))]
+    timeout_seconds: Option<u32>,
 }
 
 /// What a workflow is for.

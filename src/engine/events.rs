@@ -9,7 +9,7 @@
 //! process dies is therefore not recorded, and the next attempt, whose ids
 //! are larger whatever its clock says, begins the step anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -118,6 +118,8 @@ pub struct Event {
     pub what: What,
     /// Why it failed: `code` and `detail`.
     pub error: Option<Arc<Value>>,
+    /// How often a step that ended was tried; 0 of all else.
+    pub tries: i32,
     /// Whether it may be seen.
     settled: bool,
 }
@@ -125,7 +127,12 @@ pub struct Event {
 impl Event {
     /// An event that is recorded.
     pub(super) fn recorded(id: EventId, what: What, error: Option<Arc<Value>>) -> Self {
-        Self { id, what, error, settled: true }
+        Self { id, what, error, tries: 0, settled: true }
+    }
+
+    /// The same, after so many tries.
+    pub(super) fn tried(self, tries: i32) -> Self {
+        Self { tries, ..self }
     }
 
     /// Whether nothing follows.
@@ -153,6 +160,17 @@ pub struct Interrupted {
     pub started_at: DateTime<Utc>,
     /// When it was interrupted.
     pub ended_at: DateTime<Utc>,
+    /// How often it was tried.
+    pub tries: i32,
+}
+
+/// How a step that ran is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StepEnd {
+    /// When it ended.
+    pub(super) at: DateTime<Utc>,
+    /// How often it was tried.
+    pub(super) tries: i32,
 }
 
 #[derive(Debug)]
@@ -164,6 +182,8 @@ struct Log {
     closed: bool,
     /// In the order of their ids.
     events: Vec<Event>,
+    /// How often each document's step was tried so far.
+    tries: HashMap<usize, i32>,
 }
 
 impl Log {
@@ -174,9 +194,13 @@ impl Log {
         first
     }
 
+    fn tries_of(&self, document: usize) -> i32 {
+        self.tries.get(&document).copied().unwrap_or(1)
+    }
+
     fn push(&mut self, micros: i64, what: What, error: Option<Arc<Value>>, settled: bool) {
         let id = EventId { attempt: self.attempt, micros };
-        self.events.push(Event { id, what, error, settled });
+        self.events.push(Event { id, what, error, tries: 0, settled });
     }
 
     /// A document ends with its last step, a microsecond later.
@@ -186,15 +210,19 @@ impl Log {
         step: usize,
         closes: bool,
         error: Option<&Value>,
-    ) -> i64 {
+    ) -> StepEnd {
         let micros = self.take(1 + i64::from(closes));
         let state = State::of(error);
         let error = error.map(|error| Arc::new(error.clone()));
+        let tries = self.tries_of(document);
         self.push(micros, What::Step(document, step, state), error.clone(), false);
+        if let Some(event) = self.events.last_mut() {
+            event.tries = tries;
+        }
         if closes {
             self.push(micros + 1, What::Document(document, state), error, false);
         }
-        micros
+        StepEnd { at: time_of(micros), tries }
     }
 }
 
@@ -214,6 +242,7 @@ impl EventLog {
             last: last.timestamp_micros(),
             closed: false,
             events,
+            tries: HashMap::new(),
         }))
     }
 
@@ -263,10 +292,24 @@ impl EventLog {
                 micros += 1;
             }
             log.push(micros, What::Step(document, step, State::Started), None, true);
+            log.tries.insert(document, 1);
             started = Some(time_of(micros));
             true
         });
         started
+    }
+
+    /// The document's step is tried once more.
+    pub(super) fn try_again(&self, document: usize) {
+        self.0.send_if_modified(|log| {
+            *log.tries.entry(document).or_insert(1) += 1;
+            false
+        });
+    }
+
+    /// How often the document's step was tried so far.
+    pub(super) fn tries(&self, document: usize) -> i32 {
+        self.0.borrow().tries_of(document)
     }
 
     /// A step ended, and its document with it if it `closes` it; not to be
@@ -277,11 +320,11 @@ impl EventLog {
         step: usize,
         closes: bool,
         error: Option<&Value>,
-    ) -> Option<DateTime<Utc>> {
+    ) -> Option<StepEnd> {
         let mut ended = None;
         self.0.send_if_modified(|log| {
             if !log.closed {
-                ended = Some(time_of(log.end_step(document, step, closes, error)));
+                ended = Some(log.end_step(document, step, closes, error));
             }
             false
         });
@@ -345,9 +388,9 @@ impl EventLog {
                 }
             }
             for (document, (step, began)) in open {
-                let micros = log.end_step(document, step, true, Some(error));
-                let (started_at, ended_at) = (began.time(), time_of(micros));
-                interrupted.push(Interrupted { document, step, started_at, ended_at });
+                let StepEnd { at, tries } = log.end_step(document, step, true, Some(error));
+                let started_at = began.time();
+                interrupted.push(Interrupted { document, step, started_at, ended_at: at, tries });
             }
             false
         });

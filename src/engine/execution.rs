@@ -220,6 +220,7 @@ async fn last_steps(
         error: Some(reason.to_string()),
         started_at: step.started_at,
         ended_at: step.ended_at,
+        tries: step.tries,
     });
     outcome.steps.iter().cloned().chain(interrupted).collect()
 }

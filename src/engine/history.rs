@@ -256,20 +256,22 @@ fn of_step(mark: &StepMark, length: usize, events: &mut Vec<Event>) -> bool {
     else {
         return false;
     };
-    let mut add = |id, what, error| events.push(Event::recorded(id, what, error));
+    let mut add = |id, what, error, tries| {
+        events.push(Event::recorded(id, what, error).tried(tries));
+    };
     let began = EventId::new(mark.attempt, mark.started_at);
     let ended = EventId::new(mark.attempt, mark.ended_at);
     if step == 0 {
-        add(began.shifted(-1), What::Document(document, State::Started), None);
+        add(began.shifted(-1), What::Document(document, State::Started), None, 0);
     }
-    add(began, What::Step(document, step, State::Started), None);
+    add(began, What::Step(document, step, State::Started), None, 0);
     let error: Option<Arc<serde_json::Value>> =
         mark.error.as_deref().and_then(|text| serde_json::from_str(text).ok()).map(Arc::new);
     let state = State::of(error.as_deref());
     let closes = error.is_some() || step + 1 == length;
-    add(ended, What::Step(document, step, state), error.clone());
+    add(ended, What::Step(document, step, state), error.clone(), mark.tries);
     if closes {
-        add(ended.shifted(1), What::Document(document, state), error);
+        add(ended.shifted(1), What::Document(document, state), error, 0);
     }
     closes
 }
@@ -290,6 +292,7 @@ mod tests {
             error: None,
             started_at: DateTime::from_timestamp_micros(from).unwrap(),
             ended_at: DateTime::from_timestamp_micros(to).unwrap(),
+            tries: 1,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_entities::deployment_revision;
 use millrace_entities::enums::WorkflowKind;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::retry::Retry;
 use super::settings::Settings;
 use crate::schema::Schema;
 use crate::steps::extract_text::ExtractTextStep;
@@ -17,6 +19,9 @@ use crate::steps::{self, KINDS, Step, StepKind};
 
 /// Steps in one workflow.
 pub const MAX_STEPS: usize = 100;
+
+/// Longest time of one try of a step, in seconds.
+const MAX_TIMEOUT: u32 = 86_400;
 
 /// A step as a workflow writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +39,12 @@ pub struct StepDefinition {
     /// The kind's parameters.
     #[serde(default = "no_parameters")]
     pub with: Value,
+    /// When it is tried again; as the deployment says if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Time for one try, in seconds; as long as the execution has if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
 }
 
 fn no_parameters() -> Value {
@@ -51,6 +62,10 @@ pub struct PlannedStep {
     pub uses: String,
     /// JSON pointer to what it works on.
     pub input: Option<String>,
+    /// When it is tried again; as the deployment says if absent.
+    pub retry: Option<Retry>,
+    /// Time for one try; as long as the execution has if absent.
+    pub timeout: Option<Duration>,
     /// The step.
     pub step: Box<dyn Step>,
 }
@@ -93,11 +108,16 @@ impl Plan {
                 let cure = "a JSON pointer such as /steps/fields or /input_data";
                 faults.push((format!("{place}.input"), cure.into()));
             }
+            faults.extend(out_of_range(&place, definition));
             match build(&place, definition) {
                 Ok(step) => planned.push(PlannedStep {
                     id,
                     uses: definition.uses.clone(),
                     input: definition.input.clone(),
+                    retry: definition.retry.clone(),
+                    timeout: definition
+                        .timeout_seconds
+                        .map(|limit| Duration::from_secs(limit.into())),
                     step,
                 }),
                 Err(fault) => faults.push(fault),
@@ -117,6 +137,15 @@ fn build(place: &str, definition: &StepDefinition) -> Result<Box<dyn Step>, (Str
             Err((format!("{place}.uses"), format!("one of: {}", known.join(", "))))
         }
     }
+}
+
+fn out_of_range(place: &str, definition: &StepDefinition) -> Faults {
+    let retry = definition.retry.iter().flat_map(|retry| retry.faults(&format!("{place}.retry")));
+    let mut faults: Faults = retry.collect();
+    if definition.timeout_seconds.is_some_and(|limit| !(1..=MAX_TIMEOUT).contains(&limit)) {
+        faults.push((format!("{place}.timeout_seconds"), format!("from 1 to {MAX_TIMEOUT}")));
+    }
+    faults
 }
 
 fn is_step_id(id: &str) -> bool {
@@ -241,5 +270,24 @@ mod tests {
         for place in ["steps[1].id", "steps[2].id", "steps[3].input"] {
             assert!(places.contains(&place), "{place} in {places:?}");
         }
+    }
+
+    #[test]
+    fn tries_and_times_out_of_range_are_refused_by_place() {
+        let jq = |limits: Value| {
+            let mut step = json!({"uses": "jq", "with": {"filter": "."}});
+            step.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+            step
+        };
+        let found = faults(json!([
+            jq(json!({"id": "a", "timeout_seconds": 86_400, "retry": {"attempts": 20}})),
+            jq(json!({"id": "b", "timeout_seconds": 0, "retry": {"attempts": 21}})),
+            jq(json!({"id": "c", "timeout_seconds": 86_401})),
+        ]));
+        let places: Vec<_> = found.iter().map(|(place, _)| place.as_str()).collect();
+        assert_eq!(
+            places,
+            ["steps[1].retry.attempts", "steps[1].timeout_seconds", "steps[2].timeout_seconds"]
+        );
     }
 }

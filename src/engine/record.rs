@@ -65,7 +65,7 @@ pub(super) async fn record(
     loop {
         let error = stored.error.as_ref().map(error_value);
         let closes = error.is_some() || step + 1 == job.plan.steps.len();
-        let ended_at = events.end_step(document, step, closes, error.as_ref()).ok_or(Lost)?;
+        let end = events.end_step(document, step, closes, error.as_ref()).ok_or(Lost)?;
         if let Some(error) = &stored.error {
             *outcome = Err(error.clone());
         }
@@ -79,14 +79,15 @@ pub(super) async fn record(
             output_hash: stored.output_hash.take(),
             error: error.as_ref().map(ToString::to_string),
             started_at,
-            ended_at,
+            ended_at: end.at,
+            tries: end.tries,
         };
         if closes && job.is_single {
             return Ok(Recorded::WithEnd(Box::new(row)));
         }
         match write(job, row).await {
             Ok(()) => {
-                events.settle(document, ended_at);
+                events.settle(document, end.at);
                 return Ok(Recorded::Committed);
             }
             Err(CommitError::Refused(_)) if stored.error.is_none() => {

@@ -123,9 +123,8 @@ fn file(job: &Job, outcome: DocumentOutcome) -> Value {
     Value::Object(file)
 }
 
-/// Seconds that each step took, by its id.
+/// Seconds and tries that each step took, by its id.
 fn metrics(steps: &[StepTime]) -> Value {
-    let times =
-        steps.iter().map(|step| (step.id.clone(), json!({"elapsed_seconds": step.seconds})));
-    Value::Object(times.collect())
+    let of_step = |step: &StepTime| json!({"elapsed_seconds": step.seconds, "tries": step.tries});
+    Value::Object(steps.iter().map(|step| (step.id.clone(), of_step(step))).collect())
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::plan::Faults;
+use super::retry::Retry;
 use crate::cidr::Cidr;
 use crate::documents::media_type::is_pattern;
 use crate::schema::{Schema, SchemaFault};
@@ -77,6 +78,8 @@ pub struct Settings {
     /// Time for an execution to end once it runs, in seconds.
     #[schemars(range(min = 1, max = 86_400))]
     pub execution_timeout_seconds: u32,
+    /// What happens to a step that failed, unless the step says it itself.
+    pub retry: Retry,
     /// Time for which a result is kept, in seconds; absent: for ever.
     #[schemars(range(min = 60, max = 315_360_000))]
     pub result_ttl_seconds: Option<u32>,
@@ -96,6 +99,7 @@ impl Default for Settings {
             public_docs: false,
             request_timeout_seconds: 300,
             execution_timeout_seconds: 3600,
+            retry: Retry::default(),
             result_ttl_seconds: None,
         }
     }
@@ -106,6 +110,7 @@ impl Settings {
     /// the input schema: not for an asynchronous thread.
     pub fn faults(&self) -> Faults {
         let mut faults = self.out_of_range();
+        faults.extend(self.retry.faults("retry"));
         let allowed = self.allowed_mime_types.as_ref();
         if allowed.is_some_and(|types| types.is_empty() || types.len() > MAX_LISTED) {
             let cure = format!("1 to {MAX_LISTED} types, or null for all");

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::record::{Lost, Recorded, record};
 use super::run::Job;
+use super::tries;
 use crate::clock;
 use crate::documents::Hash;
 use crate::steps::{DocumentRef, StepContext, StepError, StepScope};
@@ -16,10 +17,11 @@ use crate::store::committer::StepRow;
 /// Largest recorded output that is read back.
 const MAX_OUTPUT_BYTES: u64 = 1 << 30;
 
-/// How long one step took.
+/// How long one step took, all its tries together.
 pub(super) struct StepTime {
     pub(super) id: String,
     pub(super) seconds: f64,
+    pub(super) tries: i32,
 }
 
 /// How one document's walk ended.
@@ -187,7 +189,8 @@ impl Walk {
         let mut output = self.run(step_index, data, previous).await;
         if let Some(planned) = job.plan.steps.get(step_index) {
             let seconds = seconds_between(started_at, clock::now());
-            self.steps.push(StepTime { id: planned.id.clone(), seconds });
+            let tries = job.live.events.tries(self.index);
+            self.steps.push(StepTime { id: planned.id.clone(), seconds, tries });
         }
         if job.cancel.is_cancelled() {
             return Err(StepError::cancelled().into());
@@ -226,10 +229,9 @@ impl Walk {
             data: Arc::clone(data),
             document: self.document.clone(),
             services: Arc::clone(&job.context.services),
-            cancel: job.cancel.clone(),
+            cancel: job.cancel.child_token(),
         };
-        fail::fail_point!("step-run");
-        planned.step.run(&context).await
+        tries::run(job, self.index, planned, context).await
     }
 }
 

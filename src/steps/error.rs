@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use crate::sandbox::SandboxError;
 
@@ -39,6 +40,12 @@ impl StepError {
     /// The execution was told to stop.
     pub fn cancelled() -> Self {
         Self::permanent("cancelled", "the execution was cancelled")
+    }
+
+    /// A try took longer than the step's `timeout_seconds`.
+    pub fn timed_out(limit: Duration) -> Self {
+        let detail = format!("the step did not end within {} s", limit.as_secs());
+        Self::transient("step_timed_out", detail)
     }
 
     /// Work in a child process failed. `code` names what was done, `subject`

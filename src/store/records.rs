@@ -77,6 +77,7 @@ pub struct StepMark {
     pub error: Option<String>,
     pub started_at: DateTime<Utc>,
     pub ended_at: DateTime<Utc>,
+    pub tries: i32,
 }
 
 impl StepMark {
@@ -91,6 +92,7 @@ impl StepMark {
             error: row.error.clone(),
             started_at: row.started_at,
             ended_at: row.ended_at,
+            tries: row.tries,
         }
     }
 }

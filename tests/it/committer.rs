@@ -86,6 +86,7 @@ fn step(claim: Claim, output: &str) -> Write {
         error: None,
         started_at: clock::now(),
         ended_at: clock::now(),
+        tries: 1,
     };
     Write::Step(claim, Box::new(row))
 }

@@ -54,6 +54,7 @@ mod streaming;
 mod supervision;
 mod support;
 mod trail;
+mod tries;
 mod unstract_platform;
 mod usage;
 mod wire;

@@ -168,6 +168,8 @@ pub struct StepAnswer {
     kind: Option<String>,
     /// The execution's attempt that recorded it.
     attempt: i32,
+    /// How often that attempt tried it.
+    tries: i32,
     /// `completed`, `failed` or `stopped`.
     state: &'static str,
     started_at: String,
@@ -198,6 +200,7 @@ impl StepAnswer {
             index: mark.step_index,
             kind,
             attempt: mark.attempt,
+            tries: mark.tries,
             state: stage_name(Stage::of(error.as_ref())),
             started_at: time(mark.started_at),
             ended_at: time(mark.ended_at),
@@ -238,6 +241,8 @@ impl LogLine {
                 (text, Some(id.to_owned()))
             }
         };
+        let text =
+            if event.tries > 1 { format!("{text} after {} tries", event.tries) } else { text };
         let text = match event.error.as_deref().map(error_parts) {
             Some((code, detail)) => format!("{text}: {code}: {detail}"),
             None => text,

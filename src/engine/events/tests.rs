@@ -45,7 +45,7 @@ fn nothing_is_seen_before_what_precedes_it_is_recorded() {
     let before = seen(&log);
     assert_eq!(before.len(), 3, "{before:?}");
     assert_eq!(before[2], What::Step(0, 0, State::Started));
-    log.settle(0, ended);
+    log.settle(0, ended.at);
     let after = seen(&log);
     assert_eq!(after[..3], before);
     assert_eq!(

@@ -23,7 +23,7 @@ pub(super) async fn insert_steps(
     rows: Vec<step_run::Model>,
 ) -> Result<(), StoreError> {
     use step_run::Column;
-    for chunk in chunks(rows, 10) {
+    for chunk in chunks(rows, 11) {
         let again =
             OnConflict::columns([Column::ExecutionId, Column::DocumentIndex, Column::StepIndex])
                 .update_columns([
@@ -33,6 +33,7 @@ pub(super) async fn insert_steps(
                     Column::Error,
                     Column::StartedAt,
                     Column::EndedAt,
+                    Column::Tries,
                 ])
                 .to_owned();
         step_run::Entity::insert_many(chunk.into_iter().map(IntoActiveModel::into_active_model))
