@@ -3,6 +3,7 @@
 //!
 //! Faces call [`Engine`] and nothing below it.
 
+mod acceptance;
 pub mod admission;
 pub mod audit;
 pub mod connections;
@@ -38,28 +39,24 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
 use chrono::Utc;
-use millrace_entities::execution as row;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::clock;
 use crate::config::{EngineConfig, UpkeepConfig};
 use crate::ids::Key;
-use crate::steps::{DocumentRef, Services};
-use crate::store::committer::{CommitError, Committer, ExecutionRow, Write};
+use crate::steps::Services;
+use crate::store::committer::Committer;
 use crate::store::records::{Scope, Summary};
 use crate::store::{Store, StoreError};
-use crate::usage::Subject;
 use context::Context;
-use deployment::{Admission, Admit, AskRate, Begin, Cancel, Refund, Refusal};
+use deployment::{Admission, Admit, AskRate, Cancel, Refusal};
 use directory::{Caller, Directory, Entry, Manager};
 use lifecycle::Status;
 use limiter::RateState;
 use live::Progress;
 use registry::{KeyRegistry, Load, Refresh, RefreshManagers, RefreshMany, Revive};
-use submission::Request;
 use sweeper::Sweeper;
 use usage::Flusher;
 
@@ -208,88 +205,6 @@ impl Engine {
 
     async fn revive(&self, id: Uuid) -> bool {
         matches!(self.registry.send(Revive(id)).await, Ok(Ok(())))
-    }
-
-    /// Stores an admitted submission and starts it. When this returns `Ok`,
-    /// it is durable. If it fails, place and permit are given back.
-    ///
-    /// # Errors
-    /// The commit's.
-    pub async fn accept(
-        self: &Arc<Self>,
-        caller: &Caller,
-        admission: Admission,
-        request: &Request,
-        documents: &[DocumentRef],
-    ) -> Result<row::Model, CommitError> {
-        let row = self.new_row(caller, &admission, request, documents)?;
-        let (count, bytes) = (documents.len(), documents.iter().map(|one| one.size).sum());
-        let tags = request.tags.clone();
-        let engine = Arc::clone(self);
-        let entry = Arc::clone(&caller.entry);
-        // A task of its own: a caller that goes away between the commit and
-        // the start must not leave an accepted execution behind.
-        let accepted = self.context.work.spawn(async move {
-            let accept = Write::Accept(Box::new(row.clone()), tags);
-            match engine.context.committer.commit(accept).await {
-                Ok(()) => {
-                    let subject = Subject::new(row.deployment_id, row.key_id);
-                    engine.context.usage.accepted(subject, count, bytes);
-                    engine.begin(&entry, row.clone(), admission).await;
-                    Ok(row)
-                }
-                Err(error) => {
-                    entry.tell(Refund).await;
-                    Err(error)
-                }
-            }
-        });
-        accepted.await.unwrap_or_else(|_| Err(CommitError::Unavailable("interrupted".into())))
-    }
-
-    /// A deployment that died after the commit finds the row in the store
-    /// when it is rebuilt.
-    async fn begin(&self, entry: &Entry, row: ExecutionRow, admission: Admission) {
-        let Admission { revision, places } = admission;
-        let begin = Begin { row: Box::new(row), revision, places };
-        if !entry.tell(begin).await {
-            self.revive(entry.id).await;
-        }
-    }
-
-    fn new_row(
-        &self,
-        caller: &Caller,
-        admission: &Admission,
-        request: &Request,
-        documents: &[DocumentRef],
-    ) -> Result<row::Model, CommitError> {
-        let refused = |error: serde_json::Error| CommitError::Refused(error.to_string());
-        Ok(row::Model {
-            id: Uuid::now_v7(),
-            organisation_id: caller.entry.organisation_id,
-            deployment_id: caller.entry.id,
-            revision: admission.revision.number,
-            key_id: Some(caller.key_id),
-            status: Status::Pending,
-            owner: Some(self.context.node),
-            attempt: 1,
-            recoveries: 0,
-            cancel_requested: false,
-            request: serde_json::to_string(request).map_err(refused)?,
-            documents: serde_json::to_string(documents).map_err(refused)?,
-            documents_total: i32::try_from(documents.len()).unwrap_or(i32::MAX),
-            documents_failed: 0,
-            steps_total: 0,
-            steps_done: 0,
-            error: None,
-            result: None,
-            result_hash: None,
-            created_at: clock::now(),
-            started_at: None,
-            ended_at: None,
-            expires_at: None,
-        })
     }
 
     /// Where an execution of the deployment stands: from memory if it is live

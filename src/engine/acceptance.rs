@@ -1,0 +1,99 @@
+//! How an admitted submission becomes an execution.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Engine;
+use super::deployment::{Admission, Begin, Refund};
+use super::directory::{Caller, Entry};
+use super::lifecycle::Status;
+use super::submission::Request;
+use crate::clock;
+use crate::steps::DocumentRef;
+use crate::store::committer::{CommitError, ExecutionRow, Write};
+use crate::usage::Subject;
+
+impl Engine {
+    /// Stores an admitted submission and starts it. When this returns `Ok`,
+    /// it is durable. If it fails, place and permit are given back.
+    ///
+    /// # Errors
+    /// The commit's.
+    pub async fn accept(
+        self: &Arc<Self>,
+        caller: &Caller,
+        admission: Admission,
+        request: &Request,
+        documents: &[DocumentRef],
+    ) -> Result<ExecutionRow, CommitError> {
+        let row = self.new_row(caller, &admission, request, documents)?;
+        let (count, bytes) = (documents.len(), documents.iter().map(|one| one.size).sum());
+        let tags = request.tags.clone();
+        let engine = Arc::clone(self);
+        let entry = Arc::clone(&caller.entry);
+        // A task of its own: a caller that goes away between the commit and
+        // the start must not leave an accepted execution behind.
+        let accepted = self.context.work.spawn(async move {
+            let accept = Write::Accept(Box::new(row.clone()), tags);
+            match engine.context.committer.commit(accept).await {
+                Ok(()) => {
+                    let subject = Subject::new(row.deployment_id, row.key_id);
+                    engine.context.usage.accepted(subject, count, bytes);
+                    engine.begin(&entry, row.clone(), admission).await;
+                    Ok(row)
+                }
+                Err(error) => {
+                    entry.tell(Refund).await;
+                    Err(error)
+                }
+            }
+        });
+        accepted.await.unwrap_or_else(|_| Err(CommitError::Unavailable("interrupted".into())))
+    }
+
+    /// A deployment that died after the commit finds the row in the store
+    /// when it is rebuilt.
+    async fn begin(&self, entry: &Entry, row: ExecutionRow, admission: Admission) {
+        let Admission { revision, places } = admission;
+        let begin = Begin { row: Box::new(row), revision, places };
+        if !entry.tell(begin).await {
+            self.revive(entry.id).await;
+        }
+    }
+
+    fn new_row(
+        &self,
+        caller: &Caller,
+        admission: &Admission,
+        request: &Request,
+        documents: &[DocumentRef],
+    ) -> Result<ExecutionRow, CommitError> {
+        let refused = |error: serde_json::Error| CommitError::Refused(error.to_string());
+        Ok(ExecutionRow {
+            id: Uuid::now_v7(),
+            organisation_id: caller.entry.organisation_id,
+            deployment_id: caller.entry.id,
+            revision: admission.revision.number,
+            key_id: Some(caller.key_id),
+            status: Status::Pending,
+            owner: Some(self.context.node),
+            attempt: 1,
+            recoveries: 0,
+            cancel_requested: false,
+            request: serde_json::to_string(request).map_err(refused)?,
+            documents: serde_json::to_string(documents).map_err(refused)?,
+            documents_total: i32::try_from(documents.len()).unwrap_or(i32::MAX),
+            documents_failed: 0,
+            steps_total: 0,
+            steps_done: 0,
+            error: None,
+            result: None,
+            result_hash: None,
+            created_at: clock::now(),
+            started_at: None,
+            ended_at: None,
+            expires_at: None,
+        })
+    }
+}
