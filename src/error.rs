@@ -68,6 +68,8 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, ClientError, "The request body did not arrive in time.";
     NameTaken = "name_taken", CONFLICT, ClientError, "This name is taken.";
     AlreadyEnded = "already_ended", CONFLICT, ClientError, "The execution has already ended.";
+    NotEnded = "not_ended", CONFLICT, ClientError, "The execution has not ended yet.";
+    StepsChanged = "steps_changed", CONFLICT, ClientError, "The steps before `from_step` are not those that ran; leave it out to run all of them.";
     ExecutionStopped = "execution_stopped", CONFLICT, ClientError, "The execution was stopped; it has no result.";
     Changed = "changed", CONFLICT, ClientError, "It has changed since `If-Match` was read.";
     StillInUse = "still_in_use", CONFLICT, ClientError, "Something else still uses this.";
@@ -77,6 +79,7 @@ codes! {
     DeclaredInConfiguration = "declared_in_configuration", CONFLICT, ClientError, "The server's configuration declares this; it cannot be changed here.";
     NoSecretsKey = "no_secrets_key", CONFLICT, ClientError, "This server has no key to seal secrets with; its operator sets `secrets.key`.";
     DeploymentInactive = "deployment_inactive", CONFLICT, ClientError, "The deployment is not active.";
+    DeploymentDeleted = "deployment_deleted", CONFLICT, ClientError, "The deployment was deleted.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, ClientError, "Send `application/json` or `multipart/form-data`.";

@@ -60,6 +60,11 @@ pub struct Model {
     pub ended_at: Option<DateTimeUtc>,
     /// From when on its result may be gone.
     pub expires_at: Option<DateTimeUtc>,
+    /// The execution that it repeats.
+    pub rerun_of: Option<Uuid>,
+    /// The first step that it does not take over from that one; none: it runs
+    /// all of them.
+    pub rerun_from: Option<i32>,
 }
 
 /// No relations: queries join by id where they must.

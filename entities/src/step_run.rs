@@ -17,7 +17,8 @@ pub struct Model {
     pub step_index: i32,
     /// The step's id in the workflow.
     pub step_id: String,
-    /// The execution's attempt that recorded it.
+    /// The execution's attempt that recorded it; 0 if it was taken over from
+    /// the execution that this one repeats.
     pub attempt: i32,
     /// The output, as JSON, if it is small.
     #[sea_orm(column_type = "Text", nullable)]

@@ -178,7 +178,7 @@ pub(super) async fn accept(
     Ok(Accepted { id: row.id, timeout, progress })
 }
 
-fn refused(refusal: Refusal) -> ApiError {
+pub(super) fn refused(refusal: Refusal) -> ApiError {
     match refusal {
         Refusal::Draining => ApiError::new(Code::Draining),
         Refusal::ServerBusy => ApiError::new(Code::ServerBusy),
@@ -199,7 +199,10 @@ impl From<CommitError> for ApiError {
                 tracing::warn!(error = text, "a submission was not stored");
                 Self::new(Code::StoreUnavailable)
             }
-            CommitError::Lost | CommitError::Cancelled | CommitError::Refused(_) => {
+            CommitError::Lost
+            | CommitError::Cancelled
+            | CommitError::Expired
+            | CommitError::Refused(_) => {
                 tracing::error!(%error, "a submission could not be stored");
                 Self::new(Code::Internal)
             }

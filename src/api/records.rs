@@ -12,13 +12,16 @@ use uuid::Uuid;
 
 use super::answer::Answer;
 use super::auth::OrganisationManager;
+use super::body::Body;
+use super::executions;
 use super::page::{Filtered, Listing, Paging};
 use super::{ResourceId, State};
 use crate::engine::CancelError;
+use crate::engine::rerun::RerunError;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::store::page::Paged;
 use crate::store::records::{Scope, StepMark, Summary};
-use answers::{ExecutionAnswer, ExecutionDetail, LogLine, StepAnswer};
+use answers::{ExecutionAnswer, ExecutionDetail, LogLine, Repeated, StepAnswer};
 use filter::ExecutionsQuery;
 
 /// Most steps in a page that brings their outputs.
@@ -126,6 +129,53 @@ pub async fn cancel(
     })?;
     let body = detail(&state, &manager, id.0).await?;
     Ok(Answer::with_status(StatusCode::ACCEPTED, body))
+}
+
+/// From where on.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RerunWrite {
+    /// Id of the step to begin with: what is recorded of those before it is taken over. They must be the same as then. Absent: all steps run.
+    #[serde(default)]
+    from_step: Option<String>,
+}
+
+/// Run an execution again
+/// As a new one: with the same submission, on what the deployment runs now. It needs a place like any submission, but no permit of the rate limit.
+#[api_operation(tag = "executions", operation_id = "rerun_execution")]
+pub async fn rerun(
+    state: Data<State>,
+    manager: OrganisationManager,
+    id: ResourceId,
+    body: Body<RerunWrite>,
+) -> ApiResult<Answer<Repeated>> {
+    let (_, row) = scoped(&state, &manager, id.0).await?;
+    let from_step = body.0.from_step.as_deref();
+    let made = state.engine.rerun(manager.author(), &row, from_step).await?;
+    let body = Repeated(detail(&state, &manager, made.id).await?);
+    let place = body.0.place().to_owned();
+    Ok(Answer::with_status(StatusCode::ACCEPTED, body).location(&place))
+}
+
+impl From<RerunError> for ApiError {
+    fn from(error: RerunError) -> Self {
+        match error {
+            RerunError::NotEnded => Self::new(Code::NotEnded),
+            RerunError::Expired => {
+                let detail = "The execution has expired; what was submitted is gone.";
+                Self::with_detail(Code::ResultExpired, detail)
+            }
+            RerunError::DeploymentDeleted => Self::new(Code::DeploymentDeleted),
+            RerunError::UnknownStep(known) => {
+                let detail = format!("one of the workflow's steps: {}", known.join(", "));
+                Self::at(Code::InvalidValue, "from_step", detail)
+            }
+            RerunError::StepsChanged => Self::new(Code::StepsChanged),
+            RerunError::Refused(refusal) => executions::refused(refusal),
+            RerunError::Commit(error) => error.into(),
+            RerunError::Store(error) => error.into(),
+        }
+    }
 }
 
 async fn scoped(

@@ -177,5 +177,6 @@ fn history(config: &mut ServiceConfig) {
         .service(resource("/execution/{id}/").route(get().to(records::get)))
         .service(resource("/execution/{id}/steps/").route(get().to(records::steps)))
         .service(resource("/execution/{id}/logs/").route(get().to(records::logs)))
-        .service(resource("/execution/{id}/cancel/").route(post().to(records::cancel)));
+        .service(resource("/execution/{id}/cancel/").route(post().to(records::cancel)))
+        .service(resource("/execution/{id}/rerun/").route(post().to(records::rerun)));
 }

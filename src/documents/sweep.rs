@@ -13,6 +13,9 @@
 //! - Bytes that are made fresh after they were set aside are new bytes under
 //!   the first name, which nobody touches.
 //!
+//! Who takes a reference over from an execution whose row it keeps locked
+//! until the commit need not make the bytes fresh: there is one all the time.
+//!
 //! Meanwhile bytes that are set aside can be read as before: a read looks
 //! under both names. A sweep that is cut off leaves them there, for a later
 //! one to decide.

@@ -27,16 +27,31 @@ impl Engine {
         request: &Request,
         documents: &[DocumentRef],
     ) -> Result<ExecutionRow, CommitError> {
-        let row = self.new_row(caller, &admission, request, documents)?;
-        let (count, bytes) = (documents.len(), documents.iter().map(|one| one.size).sum());
-        let tags = request.tags.clone();
+        let refused = |error: serde_json::Error| CommitError::Refused(error.to_string());
+        let text = serde_json::to_string(request).map_err(refused)?;
+        let row = self.new_row(&caller.entry, &admission, Some(caller.key_id), text, documents)?;
+        let write = Write::Accept(Box::new(row.clone()), request.tags.clone());
+        let bytes = documents.iter().map(|one| one.size).sum();
+        self.store_accepted(&caller.entry, admission, row, write, bytes).await
+    }
+
+    /// Stores what `write` says of an admitted execution, and starts it; the
+    /// one way in. `bytes` are those of its documents.
+    pub(super) async fn store_accepted(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        admission: Admission,
+        row: ExecutionRow,
+        write: Write,
+        bytes: u64,
+    ) -> Result<ExecutionRow, CommitError> {
         let engine = Arc::clone(self);
-        let entry = Arc::clone(&caller.entry);
+        let entry = Arc::clone(entry);
+        let count = usize::try_from(row.documents_total).unwrap_or_default();
         // A task of its own: a caller that goes away between the commit and
         // the start must not leave an accepted execution behind.
         let accepted = self.context.work.spawn(async move {
-            let accept = Write::Accept(Box::new(row.clone()), tags);
-            match engine.context.committer.commit(accept).await {
+            match engine.context.committer.commit(write).await {
                 Ok(()) => {
                     let subject = Subject::new(row.deployment_id, row.key_id);
                     engine.context.usage.accepted(subject, count, bytes);
@@ -44,7 +59,9 @@ impl Engine {
                     Ok(row)
                 }
                 Err(error) => {
-                    entry.tell(Refund).await;
+                    if admission.metered {
+                        entry.tell(Refund).await;
+                    }
                     Err(error)
                 }
             }
@@ -55,33 +72,34 @@ impl Engine {
     /// A deployment that died after the commit finds the row in the store
     /// when it is rebuilt.
     async fn begin(&self, entry: &Entry, row: ExecutionRow, admission: Admission) {
-        let Admission { revision, places } = admission;
+        let Admission { revision, places, .. } = admission;
         let begin = Begin { row: Box::new(row), revision, places };
         if !entry.tell(begin).await {
             self.revive(entry.id).await;
         }
     }
 
-    fn new_row(
+    pub(super) fn new_row(
         &self,
-        caller: &Caller,
+        entry: &Entry,
         admission: &Admission,
-        request: &Request,
+        key_id: Option<Uuid>,
+        request: String,
         documents: &[DocumentRef],
     ) -> Result<ExecutionRow, CommitError> {
         let refused = |error: serde_json::Error| CommitError::Refused(error.to_string());
         Ok(ExecutionRow {
             id: Uuid::now_v7(),
-            organisation_id: caller.entry.organisation_id,
-            deployment_id: caller.entry.id,
+            organisation_id: entry.organisation_id,
+            deployment_id: entry.id,
             revision: admission.revision.number,
-            key_id: Some(caller.key_id),
+            key_id,
             status: Status::Pending,
             owner: Some(self.context.node),
             attempt: 1,
             recoveries: 0,
             cancel_requested: false,
-            request: serde_json::to_string(request).map_err(refused)?,
+            request,
             documents: serde_json::to_string(documents).map_err(refused)?,
             documents_total: i32::try_from(documents.len()).unwrap_or(i32::MAX),
             documents_failed: 0,
@@ -94,6 +112,8 @@ impl Engine {
             started_at: None,
             ended_at: None,
             expires_at: None,
+            rerun_of: None,
+            rerun_from: None,
         })
     }
 }

@@ -60,6 +60,7 @@ pub enum Action {
     Delete,
     Rotate,
     Revoke,
+    Rerun,
 }
 
 impl Action {
@@ -71,6 +72,7 @@ impl Action {
             Self::Delete => "delete",
             Self::Rotate => "rotate",
             Self::Revoke => "revoke",
+            Self::Rerun => "rerun",
         }
     }
 }

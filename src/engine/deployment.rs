@@ -54,6 +54,8 @@ pub struct Admission {
     pub revision: Arc<Revision>,
     /// Its places, given back when dropped.
     pub places: Places,
+    /// Whether it has a permit of the rate limit.
+    pub metered: bool,
 }
 
 /// The answer to [`Admit`], with what is left of the limit. If who asked is
@@ -72,6 +74,8 @@ pub struct Admitted {
 pub struct Admit {
     /// The place taken in the whole server.
     pub server: Slot,
+    /// Whether it needs a permit of the rate limit.
+    pub metered: bool,
 }
 
 /// An admitted submission failed by our fault: its permit comes back.
@@ -148,7 +152,7 @@ impl Deployment {
         Self { context, entry, limiter, running, waiting: VecDeque::new(), retired: false }
     }
 
-    fn admit(&mut self, server: Slot) -> Result<Admission, Refusal> {
+    fn admit(&mut self, server: Slot, metered: bool) -> Result<Admission, Refusal> {
         if self.context.is_draining() {
             return Err(Refusal::Draining);
         }
@@ -162,8 +166,10 @@ impl Deployment {
             .accepted
             .try_take(revision.settings.max_accepted())
             .ok_or(Refusal::QueueFull)?;
-        self.limiter.try_acquire().map_err(Refusal::RateLimited)?;
-        Ok(Admission { revision, places: Places { server, deployment } })
+        if metered {
+            self.limiter.try_acquire().map_err(Refusal::RateLimited)?;
+        }
+        Ok(Admission { revision, places: Places { server, deployment }, metered })
     }
 
     /// Starts what waits, as far as there is room.
@@ -219,7 +225,7 @@ impl Handler<Admit> for Deployment {
 
     fn handle(&mut self, message: Admit, _: &mut Self::Context) -> Admitted {
         fail::fail_point!("deployment-admit");
-        let outcome = self.admit(message.server);
+        let outcome = self.admit(message.server, message.metered);
         Admitted { rate: self.limiter.state(), outcome }
     }
 }

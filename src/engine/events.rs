@@ -277,15 +277,19 @@ impl EventLog {
         self.0.send_modify(|log| log.events.push(begun(at)));
     }
 
-    /// A step runs. A document begins with its first step, a microsecond
-    /// earlier. None if the execution is about to end.
-    pub(super) fn begin_step(&self, document: usize, step: usize) -> Option<DateTime<Utc>> {
+    /// A step runs. A document begins with the first step that runs, which
+    /// `opens` it, a microsecond earlier. None if the execution is about to end.
+    pub(super) fn begin_step(
+        &self,
+        document: usize,
+        step: usize,
+        opens: bool,
+    ) -> Option<DateTime<Utc>> {
         let mut started = None;
         self.0.send_if_modified(|log| {
             if log.closed {
                 return false;
             }
-            let opens = step == 0;
             let mut micros = log.take(1 + i64::from(opens));
             if opens {
                 log.push(micros, What::Document(document, State::Started), None, true);

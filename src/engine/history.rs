@@ -232,14 +232,15 @@ fn horizon(events: &[Event], documents: usize, known: Option<EventId>) -> Option
 /// recorded of the steps.
 pub(super) fn of_documents(marks: Vec<StepMark>, length: usize) -> Vec<Event> {
     let mut documents: BTreeMap<i32, Vec<StepMark>> = BTreeMap::new();
-    for mark in marks {
+    // What was taken over from another execution did not happen in this one.
+    for mark in marks.into_iter().filter(|mark| mark.attempt > 0) {
         documents.entry(mark.document_index).or_default().push(mark);
     }
     let mut events = Vec::new();
     for mut marks in documents.into_values() {
         marks.sort_by_key(|mark| mark.step_index);
-        for mark in marks {
-            if of_step(&mark, length, &mut events) {
+        for (place, mark) in marks.iter().enumerate() {
+            if of_step(mark, place == 0, length, &mut events) {
                 break;
             }
         }
@@ -250,7 +251,7 @@ pub(super) fn of_documents(marks: Vec<StepMark>, length: usize) -> Vec<Event> {
 
 /// The times of a document are those of its first and last step, a microsecond
 /// before and after. Returns whether the document ended.
-fn of_step(mark: &StepMark, length: usize, events: &mut Vec<Event>) -> bool {
+fn of_step(mark: &StepMark, opens: bool, length: usize, events: &mut Vec<Event>) -> bool {
     let (Ok(document), Ok(step)) =
         (usize::try_from(mark.document_index), usize::try_from(mark.step_index))
     else {
@@ -261,7 +262,7 @@ fn of_step(mark: &StepMark, length: usize, events: &mut Vec<Event>) -> bool {
     };
     let began = EventId::new(mark.attempt, mark.started_at);
     let ended = EventId::new(mark.attempt, mark.ended_at);
-    if step == 0 {
+    if opens {
         add(began.shifted(-1), What::Document(document, State::Started), None, 0);
     }
     add(began, What::Step(document, step, State::Started), None, 0);

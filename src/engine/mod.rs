@@ -23,6 +23,7 @@ pub mod plan;
 mod record;
 pub mod recovery;
 pub mod registry;
+pub mod rerun;
 pub mod result;
 pub mod retry;
 mod run;
@@ -180,13 +181,21 @@ impl Engine {
     /// Asks the deployment whether a submission may go on. A deployment that
     /// died is rebuilt first. The rate is known unless it could not be asked.
     pub async fn admit(&self, entry: &Entry) -> (Option<RateState>, Result<Admission, Refusal>) {
+        self.admit_as(entry, true).await
+    }
+
+    async fn admit_as(
+        &self,
+        entry: &Entry,
+        metered: bool,
+    ) -> (Option<RateState>, Result<Admission, Refusal>) {
         for _ in 0..2 {
             let Some(server) = self.context.accepted.try_take(self.context.config.max_executions)
             else {
                 return (None, Err(Refusal::ServerBusy));
             };
             if let Some(address) = entry.address.load_full()
-                && let Ok(admitted) = address.send(Admit { server }).await
+                && let Ok(admitted) = address.send(Admit { server, metered }).await
             {
                 return (Some(admitted.rate), admitted.outcome);
             }

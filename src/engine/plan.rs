@@ -47,6 +47,22 @@ pub struct StepDefinition {
     pub timeout_seconds: Option<u32>,
 }
 
+impl StepDefinition {
+    /// Name of the step in its workflow.
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.uses)
+    }
+
+    /// Whether both give the same on the same documents: how often and how long
+    /// they are tried does not count.
+    pub fn does_as(&self, other: &Self) -> bool {
+        self.id() == other.id()
+            && self.uses == other.uses
+            && self.input == other.input
+            && self.with == other.with
+    }
+}
+
 fn no_parameters() -> Value {
     Value::Object(serde_json::Map::new())
 }
@@ -92,7 +108,7 @@ impl Plan {
         let mut planned = Vec::with_capacity(definitions.len());
         for (index, definition) in definitions.iter().enumerate() {
             let place = format!("steps[{index}]");
-            let id = definition.id.clone().unwrap_or_else(|| definition.uses.clone());
+            let id = definition.id().to_owned();
             if !is_step_id(&id) {
                 let cure = "letters, digits and _, at most 64, not beginning with a digit";
                 faults.push((format!("{place}.id"), cure.into()));
@@ -190,12 +206,19 @@ impl Revision {
         })
     }
 
+    /// The steps as they are written. They may be large: not for an
+    /// asynchronous thread.
+    ///
+    /// # Errors
+    /// If they cannot be read: a fault of ours.
+    pub fn definitions(&self) -> serde_json::Result<Vec<StepDefinition>> {
+        serde_json::from_str(&self.steps)
+    }
+
     /// Whether a step takes the text of documents, so that callers are to send
     /// some.
     pub fn reads_documents(&self) -> bool {
-        let definitions: Vec<StepDefinition> =
-            serde_json::from_str(&self.steps).unwrap_or_default();
-        definitions.iter().any(|step| step.uses == ExtractTextStep::NAME)
+        self.definitions().unwrap_or_default().iter().any(|step| step.uses == ExtractTextStep::NAME)
     }
 
     /// The plan, compiled off the asynchronous threads at the first call.

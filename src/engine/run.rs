@@ -73,7 +73,8 @@ pub(super) struct Job {
     pub(super) request: Request,
     /// Whether it has one document, or none and runs once.
     pub(super) is_single: bool,
-    /// What an earlier attempt recorded, by document and step.
+    /// What an earlier attempt recorded, or was taken over, by document and
+    /// step.
     pub(super) recorded: HashMap<(i32, i32), step_run::Model>,
     /// Cancelled when the execution is stopped or its time is up.
     pub(super) cancel: tokio_util::sync::CancellationToken,
@@ -107,7 +108,8 @@ pub(super) async fn execute(
     };
     begin(context, live, claim, &plan).await?;
     let mut earlier = HashMap::new();
-    if claim.attempt > 1 {
+    let takes_over = row.rerun_from.is_some_and(|from| from > 0);
+    if claim.attempt > 1 || takes_over {
         earlier = recorded(context, claim).await;
         let marks = earlier.values().map(StepMark::of).collect();
         live.events.resume(claim.attempt, history::of_documents(marks, plan.steps.len()));

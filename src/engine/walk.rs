@@ -71,11 +71,21 @@ pub(super) struct Walk {
     steps: Vec<StepTime>,
     extracted_text: Option<String>,
     unrecorded: Option<StepRow>,
+    /// Whether a step of the document has run in this execution.
+    opened: bool,
 }
 
 impl Walk {
     pub(super) fn new(job: Arc<Job>, index: usize, document: Option<DocumentRef>) -> Self {
-        Self { job, index, document, steps: Vec::new(), extracted_text: None, unrecorded: None }
+        Self {
+            job,
+            index,
+            document,
+            steps: Vec::new(),
+            extracted_text: None,
+            unrecorded: None,
+            opened: false,
+        }
     }
 
     /// Walks in a task of its own: a step that panics fails its document, and
@@ -160,10 +170,12 @@ impl Walk {
         })
     }
 
-    /// What an earlier attempt recorded of a step. An output that cannot be
+    /// What an earlier attempt recorded of a step, or was taken over of it. An output that cannot be
     /// read is none: steps are safe to repeat.
-    async fn recorded(&self, step_index: usize) -> Option<Result<Value, StepError>> {
-        let row = self.job.recorded.get(&(number(self.index), number(step_index)))?;
+    async fn recorded(&mut self, step_index: usize) -> Option<Result<Value, StepError>> {
+        let job = Arc::clone(&self.job);
+        let row = job.recorded.get(&(number(self.index), number(step_index)))?;
+        self.opened |= row.attempt > 0;
         if let Some(error) = &row.error {
             return Some(Err(recorded_error(error)));
         }
@@ -171,7 +183,7 @@ impl Walk {
             return serde_json::from_str(text).ok().map(Ok);
         }
         let hash = row.output_hash.as_ref()?.parse::<Hash>().ok()?;
-        let documents = &self.job.context.services.documents;
+        let documents = &job.context.services.documents;
         let bytes = documents.read(hash, MAX_OUTPUT_BYTES).await.ok()?;
         serde_json::from_slice(&bytes).ok().map(Ok)
     }
@@ -185,7 +197,8 @@ impl Walk {
         previous: Arc<Value>,
     ) -> Result<Value, Interruption> {
         let job = Arc::clone(&self.job);
-        let started_at = job.live.events.begin_step(self.index, step_index).ok_or(Lost)?;
+        let opens = !std::mem::replace(&mut self.opened, true);
+        let started_at = job.live.events.begin_step(self.index, step_index, opens).ok_or(Lost)?;
         let mut output = self.run(step_index, data, previous).await;
         if let Some(planned) = job.plan.steps.get(step_index) {
             let seconds = seconds_between(started_at, clock::now());

@@ -11,6 +11,7 @@ use sea_orm::entity::prelude::DateTimeUtc;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+pub use millrace_entities::audit_entry::Model as AuditRow;
 pub use millrace_entities::execution::Model as ExecutionRow;
 pub use millrace_entities::step_run::Model as StepRow;
 
@@ -62,6 +63,9 @@ pub struct Ending {
 pub enum Write {
     /// Accepts an execution, with the tags to find it by.
     Accept(Box<ExecutionRow>, Vec<String>),
+    /// Accepts an execution that repeats another one, with what is recorded of
+    /// the steps that it takes over, and the entry of who asked for it.
+    Rerun(Box<ExecutionRow>, Vec<String>, Box<AuditRow>),
     /// Records a step's outcome.
     Step(Claim, Box<StepRow>),
     /// Says that an execution runs. Dropped where its end is in the same
@@ -74,7 +78,7 @@ pub enum Write {
 impl Write {
     fn execution_id(&self) -> Uuid {
         match self {
-            Self::Accept(row, _) => row.id,
+            Self::Accept(row, _) | Self::Rerun(row, ..) => row.id,
             Self::Step(claim, _) | Self::Begin(claim, _) | Self::End(claim, _) => {
                 claim.execution_id
             }
@@ -92,6 +96,9 @@ pub enum CommitError {
     /// it.
     #[error("the execution was cancelled")]
     Cancelled,
+    /// The content of the execution that is to be repeated is gone.
+    #[error("what it repeats has expired")]
+    Expired,
     /// Too many writes wait.
     #[error("too many writes wait")]
     Full,

@@ -39,6 +39,7 @@ pub struct Summary {
     pub started_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
+    pub rerun_of: Option<Uuid>,
 }
 
 impl Summary {
@@ -60,6 +61,7 @@ impl Summary {
             started_at: row.started_at,
             ended_at: row.ended_at,
             expires_at: row.expires_at,
+            rerun_of: row.rerun_of,
         }
     }
 }
@@ -115,6 +117,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Those with this tag.
     pub tag: Option<String>,
+    /// Those that repeat this execution.
+    pub rerun_of: Option<Uuid>,
     /// Those accepted then or later.
     pub created_after: Option<DateTime<Utc>>,
     /// Those accepted before.
@@ -162,6 +166,9 @@ fn listed(organisation_id: Uuid, filter: &Filter) -> Select<execution::Entity> {
     };
     if let Some(status) = filter.status {
         found = found.filter(Column::Status.eq(status));
+    }
+    if let Some(original) = filter.rerun_of {
+        found = found.filter(Column::RerunOf.eq(original));
     }
     if let Some(tag) = &filter.tag {
         let tagged = Query::select()

@@ -11,7 +11,9 @@ use millrace_entities::{
     deployment, deployment_revision, document_ref, execution, execution_tag, node, step_run,
     usage_counter, usage_flush,
 };
-use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Query, SelectStatement};
+use sea_orm::sea_query::{
+    Expr, ExprTrait, LockBehavior, LockType, Query, SelectStatement, SimpleExpr,
+};
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -41,6 +43,11 @@ pub struct Expired {
     pub hashes: Vec<String>,
 }
 
+/// The condition that an execution's content is there.
+pub(super) fn has_content() -> SimpleExpr {
+    Expr::cust(HAS_CONTENT)
+}
+
 /// Whether the execution's content was removed after its time was over.
 pub fn has_no_content(row: &execution::Model) -> bool {
     row.request == NO_CONTENT
@@ -65,7 +72,7 @@ impl Store {
                     .select_only()
                     .columns([Column::Id, Column::StepsTotal])
                     .filter(Column::ExpiresAt.lte(now))
-                    .filter(Expr::cust(HAS_CONTENT))
+                    .filter(has_content())
                     .order_by_asc(Column::ExpiresAt)
                     .limit(limit)
                     // What another node is removing is passed over.

@@ -2,10 +2,12 @@
 
 use futures_util::future::join_all;
 use millrace::clock;
+use millrace::engine::audit::{Action, Author, Subject};
 use millrace::store::Store;
 use millrace::store::committer::{
     Claim, CommitError, Committer, Ending, ExecutionRow, StepRow, Write,
 };
+use millrace::store::records::Scope;
 use millrace_entities::enums::Status;
 use sea_orm::sqlx::{self, Connection};
 use tokio::runtime::Handle;
@@ -44,6 +46,8 @@ pub fn row(owner: Uuid) -> ExecutionRow {
         started_at: None,
         ended_at: None,
         expires_at: None,
+        rerun_of: None,
+        rerun_from: None,
     }
 }
 
@@ -239,5 +243,41 @@ on_each_database! {
         store.register_node(heir).await.unwrap();
         let lost = committer.commit(end(claim(&orphan), Status::Completed, "[]")).await;
         assert_eq!(lost, Err(CommitError::Lost));
+    }
+}
+
+on_each_database! {
+    async fn what_repeats_an_execution_without_content_is_refused_and_nothing_else_with_it(database) {
+        let (store, committer) = open(&database).await;
+        let owner = Uuid::now_v7();
+        let of = |request: &str| ExecutionRow { request: request.into(), ..row(owner) };
+        let (whole, expired) = (of("{\"tags\":[]}"), of("{}"));
+        for original in [&whole, &expired] {
+            committer.commit(accept(original)).await.unwrap();
+            committer.commit(end(claim(original), Status::Completed, "[]")).await.unwrap();
+        }
+        let again = |original: &ExecutionRow| {
+            let row = ExecutionRow { rerun_of: Some(original.id), ..of("{\"tags\":[]}") };
+            let subject = Subject { organisation_id: None, resource: "execution", id: row.id, name: "x" };
+            let entry = Author::server().entry(Action::Rerun, subject, &[]);
+            (row.id, Write::Rerun(Box::new(row), vec!["tag".into()], Box::new(entry)))
+        };
+        let ((kept, first), (refused, second)) = (again(&whole), again(&expired));
+        let plain = of("{\"tags\":[]}");
+        // Handed in together, so that they share a commit.
+        let mut waiting = Vec::new();
+        for write in [first, second, accept(&plain)] {
+            waiting.push(committer.enqueue(write).await.unwrap());
+        }
+        let mut outcomes = Vec::new();
+        for outcome in waiting {
+            outcomes.push(outcome.await.unwrap());
+        }
+        assert_eq!(outcomes, [Ok(()), Err(CommitError::Expired), Ok(())]);
+        let scope = Scope::Organisation(Uuid::nil());
+        for id in [kept, plain.id] {
+            assert!(store.summary(scope, id).await.is_ok());
+        }
+        assert!(store.summary(scope, refused).await.is_err());
     }
 }

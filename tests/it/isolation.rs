@@ -76,7 +76,7 @@ fn body(world: &World, method: &Method, path: &str) -> Value {
         "connection" => json!({"name": "new", "kind": "http", "base_url": "https://h"}),
         "key" => json!({"description": "new"}),
         "platform-key" => json!({"name": "new", "tier": "read"}),
-        "rotate" => json!({}),
+        "rotate" | "rerun" => json!({}),
         "deployment" | "api" => json!({"input_data": 1}),
         _ => panic!("{method} {path} needs a body in `isolation.rs`"),
     }

@@ -44,6 +44,7 @@ mod records;
 mod refusals;
 mod reload;
 mod reload_files;
+mod rerun;
 mod retention;
 mod rotation;
 mod secrets;

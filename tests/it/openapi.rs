@@ -23,6 +23,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("get", "/unstract/{org_id}/api/v2/execution/{id}/steps/", "platform_key"),
     ("get", "/unstract/{org_id}/api/v2/execution/{id}/logs/", "platform_key"),
     ("post", "/unstract/{org_id}/api/v2/execution/{id}/cancel/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/execution/{id}/rerun/", "platform_key"),
     ("get", "/deployment/{api_key}/docs/", ""),
     ("get", "/deployment/{api_key}/docs/openapi.json", ""),
     ("post", "/api/v1/admin/organization/", "operator_token"),

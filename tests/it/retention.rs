@@ -12,7 +12,8 @@ use millrace_migration::{Migrator, MigratorTrait};
 use reqwest::Response;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
+    ActiveModelTrait, ColumnTrait, DatabaseConnection, EntityTrait, IntoActiveModel,
+    PaginatorTrait, QueryFilter,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -343,7 +344,12 @@ on_each_database! {
         };
         let without = execution::Model { id: Uuid::now_v7(), ..row.clone() };
         for row in [with_documents, without] {
-            execution::Entity::insert(row.into_active_model()).exec(&db).await.unwrap();
+            let mut row = row.into_active_model();
+            // Columns that came later.
+            for column in [execution::Column::RerunOf, execution::Column::RerunFrom] {
+                row.not_set(column);
+            }
+            execution::Entity::insert(row).exec(&db).await.unwrap();
         }
         Migrator::up(&db, None).await.unwrap();
         let mut found: Vec<_> = document_ref::Entity::find().all(&db).await.unwrap()

@@ -165,7 +165,8 @@ on_each_database! {
 on_each_database! {
     async fn a_cancel_ends_the_pause_between_two_tries_at_once(database) {
         let folder = database.path("never");
-        let changes = later(&format!("sqlite://{folder}/x.db?mode=rwc"));
+        let later = later(&format!("sqlite://{folder}/x.db?mode=rwc"));
+        let changes = format!("[engine]\ncancel_grace_seconds = 3600\n{later}");
         let server = Server::start_with(&database, &changes).await;
         let api = &server.api;
         // Half of the delay at least, which is more than any test waits.

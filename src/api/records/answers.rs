@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::api::State;
-use crate::api::answer::{Answers, time};
+use crate::api::answer::{Answers, Field, time};
 use crate::api::events::stage_name;
 use crate::api::executions::answers::{Count, Failure};
 use crate::engine::error_parts;
@@ -34,6 +34,11 @@ struct RecordLinks {
     steps: String,
     logs: String,
     cancel: String,
+    rerun: String,
+    /// Those that repeat it.
+    reruns: String,
+    /// The one that it repeats.
+    rerun_of: Option<String>,
 }
 
 /// An execution.
@@ -46,7 +51,7 @@ pub struct ExecutionAnswer {
     deployment: Called,
     /// The deployment's revision it runs on.
     revision: i32,
-    /// The key that submitted it.
+    /// The key that submitted it; null if the organisation ran it again.
     key_id: Option<String>,
     tags: Vec<String>,
     documents: Count,
@@ -57,6 +62,8 @@ pub struct ExecutionAnswer {
     ended_at: Option<String>,
     /// From when on the result may be gone.
     expires_at: Option<String>,
+    /// The execution that it repeats.
+    rerun_of: Option<String>,
     error: Option<Failure>,
     links: RecordLinks,
 }
@@ -67,7 +74,8 @@ impl ExecutionAnswer {
         let Listed { summary: row, tags, deployment } = listed;
         let progress = state.engine.progress_of(&row);
         let base = state.config.public_url.trim_end_matches('/');
-        let this = format!("{base}/unstract/{org_id}/api/v2/execution/{}/", row.id);
+        let all = format!("{base}/unstract/{org_id}/api/v2/execution/");
+        let this = format!("{all}{}/", row.id);
         Self {
             execution_id: row.id.to_string(),
             status: lifecycle::name(progress.status),
@@ -85,11 +93,15 @@ impl ExecutionAnswer {
             started_at: progress.started_at.map(time),
             ended_at: progress.ended_at.map(time),
             expires_at: progress.expires_at.map(time),
+            rerun_of: row.rerun_of.map(|id| id.to_string()),
             error: progress.error.as_ref().map(Failure::of),
             links: RecordLinks {
                 steps: format!("{this}steps/"),
                 logs: format!("{this}logs/"),
                 cancel: format!("{this}cancel/"),
+                rerun: format!("{this}rerun/"),
+                reruns: format!("{all}?rerun_of={}", row.id),
+                rerun_of: row.rerun_of.map(|id| format!("{all}{id}/")),
                 this,
             },
         }
@@ -128,7 +140,22 @@ impl Answers for ExecutionDetail {
         &[(200, "The execution"), (202, "Taken note of; not ended yet")];
 }
 
+/// An execution that repeats another one, as it was accepted.
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Repeated(pub ExecutionDetail);
+
+impl Answers for Repeated {
+    const STATUSES: &'static [(u16, &'static str)] = &[(202, "Stored, and to be run")];
+    const HEADERS: &'static [Field] = &[Field::Location];
+}
+
 impl ExecutionDetail {
+    /// Where it is shown.
+    pub fn place(&self) -> &str {
+        &self.execution.links.this
+    }
+
     /// An execution and what happened to its documents.
     pub fn of(execution: ExecutionAnswer, outline: &Outline, events: &[Event]) -> Self {
         let of_documents = events.iter().filter_map(|event| match event.what {
@@ -166,7 +193,7 @@ pub struct StepAnswer {
     index: i32,
     /// The step kind; absent if the revision is gone.
     kind: Option<String>,
-    /// The execution's attempt that recorded it.
+    /// The execution's attempt that recorded it; 0 if it was taken over from the execution that this one repeats.
     attempt: i32,
     /// How often that attempt tried it.
     tries: i32,

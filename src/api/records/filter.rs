@@ -22,6 +22,9 @@ pub struct ExecutionsQuery {
     status: Option<StatusName>,
     /// Those with this tag.
     tag: Option<Tag>,
+    /// Those that repeat the execution of this id.
+    #[schemars(with = "Option<schemas::Id>")]
+    rerun_of: Option<Id>,
     /// Those accepted then or later (RFC 3339).
     #[schemars(with = "Option<schemas::Time>")]
     created_after: Option<Time>,
@@ -36,6 +39,7 @@ impl From<ExecutionsQuery> for Filter {
             deployment: query.deployment.map(|id| id.0),
             status: query.status.map(Into::into),
             tag: query.tag.map(|tag| tag.0),
+            rerun_of: query.rerun_of.map(|id| id.0),
             created_after: query.created_after.map(|time| time.0),
             created_before: query.created_before.map(|time| time.0),
         }
@@ -65,7 +69,7 @@ impl From<StatusName> for Status {
     }
 }
 
-/// A deployment's id.
+/// The id of a deployment or an execution.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct Id(Uuid);
@@ -76,7 +80,7 @@ impl TryFrom<String> for Id {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         // Only the form that ids are shown in.
         let parsed = Uuid::try_parse(&text).ok().filter(|_| text.len() == 36);
-        parsed.map(Self).ok_or("the id of a deployment")
+        parsed.map(Self).ok_or("an id, as answers show it")
     }
 }
 

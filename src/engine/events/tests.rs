@@ -28,6 +28,8 @@ fn log() -> EventLog {
         started_at: None,
         ended_at: None,
         expires_at: None,
+        rerun_of: None,
+        rerun_from: None,
     };
     EventLog::new(&row)
 }
@@ -39,9 +41,9 @@ fn seen(log: &EventLog) -> Vec<What> {
 #[test]
 fn nothing_is_seen_before_what_precedes_it_is_recorded() {
     let log = log();
-    log.begin_step(0, 0).unwrap();
+    log.begin_step(0, 0, true).unwrap();
     let ended = log.end_step(0, 0, true, None).unwrap();
-    log.begin_step(1, 0).unwrap();
+    log.begin_step(1, 0, true).unwrap();
     let before = seen(&log);
     assert_eq!(before.len(), 3, "{before:?}");
     assert_eq!(before[2], What::Step(0, 0, State::Started));
@@ -63,16 +65,16 @@ fn nothing_is_seen_before_what_precedes_it_is_recorded() {
 fn the_end_interrupts_what_runs_and_what_is_not_recorded_but_for_what_goes_with_it() {
     let log = log();
     let stopped = json!({"code": "cancelled", "detail": "stopped"});
-    log.begin_step(0, 0).unwrap();
-    log.begin_step(1, 0).unwrap();
-    log.begin_step(2, 0).unwrap();
+    log.begin_step(0, 0, true).unwrap();
+    log.begin_step(1, 0, true).unwrap();
+    log.begin_step(2, 0, true).unwrap();
     log.end_step(1, 0, false, None).unwrap();
     log.end_step(2, 0, true, None).unwrap();
     let interrupted = log.close(&stopped, &[2]);
     let places: Vec<_> = interrupted.iter().map(|step| (step.document, step.step)).collect();
     assert_eq!(places, [(0, 0), (1, 0)]);
     assert!(interrupted.iter().all(|step| step.started_at < step.ended_at));
-    assert_eq!(log.begin_step(3, 0), None, "nothing begins any more");
+    assert_eq!(log.begin_step(3, 0, true), None, "nothing begins any more");
     assert_eq!(log.end_step(0, 0, true, None), None);
     log.end(Status::Stopped, log.now(), None);
     let events = log.follow().after(None, usize::MAX);
@@ -93,7 +95,7 @@ fn a_later_attempt_comes_later_whatever_its_clock_says() {
     let second = EventId { attempt: 2, micros: 1_000 };
     assert!(first < second);
     log.resume(2, []);
-    log.begin_step(0, 0).unwrap();
+    log.begin_step(0, 0, true).unwrap();
     assert_eq!(log.follow().after(None, usize::MAX).last().unwrap().id.attempt(), 2);
     for id in [first, second] {
         assert_eq!(id.to_string().parse(), Ok(id));

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod progress;
+mod rerun;
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Claim, CommitError, Store, StoreError, Write};
 use crate::store::executions::unfinished;
-use accepted::{insert_accepted, insert_references, insert_tags, reference, references_of, tag_of};
+use accepted::{Acceptances, Accepted, insert_references, reference};
 use progress::{begin, end, ending_values, insert_steps, step_key};
 
 /// Parameters a statement may carry: SQLite's bound, the smaller one.
@@ -34,17 +35,14 @@ async fn apply(
     writes: Vec<Write>,
 ) -> Result<Vec<Result<(), CommitError>>, StoreError> {
     let checks: Vec<Check> = writes.iter().map(Check::of).collect();
-    let mut accepted = Vec::new();
-    let mut tags = Vec::new();
+    let mut accepted = Acceptances::default();
     let mut steps = HashMap::new();
     let mut begun = HashMap::new();
     let mut ended = HashMap::new();
     for write in writes {
         match write {
-            Write::Accept(row, given) => {
-                tags.extend(given.into_iter().map(|tag| tag_of(&row, tag)));
-                accepted.push(*row);
-            }
+            Write::Accept(row, tags) => accepted.add(*row, tags, None),
+            Write::Rerun(row, tags, entry) => accepted.add(*row, tags, Some(*entry)),
             Write::Step(claim, row) => {
                 steps.insert(step_key(&row), (claim, *row));
             }
@@ -56,12 +54,7 @@ async fn apply(
             }
         }
     }
-    let mut references = Vec::new();
-    for row in &accepted {
-        references.extend(references_of(row)?);
-    }
-    insert_accepted(transaction, accepted).await?;
-    insert_tags(transaction, tags).await?;
+    let Accepted { expired, mut references } = accepted.store(transaction).await?;
     let held = held_claims(transaction, &checks).await?;
     steps.retain(|_, (claim, _)| held.holds(claim));
     ended.retain(|_, (claim, ending)| held.may_end(claim, ending.status).is_ok());
@@ -85,6 +78,8 @@ async fn apply(
     end(transaction, ends.collect()).await?;
     let outcomes = checks.into_iter().map(|check| match check {
         Check::None => Ok(()),
+        Check::Rerun(id) if expired.contains(&id) => Err(CommitError::Expired),
+        Check::Rerun(_) => Ok(()),
         Check::Held(claim) if held.holds(&claim) => Ok(()),
         Check::Held(_) => Err(CommitError::Lost),
         Check::End(claim, status) => held.may_end(&claim, status),
@@ -95,6 +90,7 @@ async fn apply(
 /// What must hold for a write to count.
 enum Check {
     None,
+    Rerun(Uuid),
     Held(Claim),
     End(Claim, Status),
 }
@@ -103,6 +99,7 @@ impl Check {
     fn of(write: &Write) -> Self {
         match write {
             Write::Accept(..) => Self::None,
+            Write::Rerun(row, ..) => Self::Rerun(row.id),
             Write::Step(claim, _) | Write::Begin(claim, _) => Self::Held(*claim),
             Write::End(claim, ending) => Self::End(*claim, ending.status),
         }
@@ -110,7 +107,7 @@ impl Check {
 
     fn execution_id(&self) -> Option<Uuid> {
         match self {
-            Self::None => None,
+            Self::None | Self::Rerun(_) => None,
             Self::Held(claim) | Self::End(claim, _) => Some(claim.execution_id),
         }
     }

@@ -1,26 +1,76 @@
 //! What is inserted when executions are accepted, and references to stored
 //! bytes.
 
-use millrace_entities::{document_ref, execution, execution_tag};
+use std::collections::{HashMap, HashSet};
+
+use millrace_entities::{audit_entry, document_ref, execution, execution_tag};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{DatabaseTransaction, EntityTrait, IntoActiveModel};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::chunks;
-use crate::store::StoreError;
+use super::{chunks, rerun};
+use crate::store::{StoreError, audit};
 
-pub(super) fn tag_of(row: &execution::Model, tag: String) -> execution_tag::Model {
-    let organisation_id = row.organisation_id;
-    execution_tag::Model { execution_id: row.id, tag, organisation_id }
+/// What is accepted in one batch.
+#[derive(Default)]
+pub(super) struct Acceptances {
+    rows: Vec<execution::Model>,
+    tags: Vec<execution_tag::Model>,
+    /// Who asked for those that repeat others, by the new execution.
+    entries: HashMap<Uuid, audit_entry::Model>,
+}
+
+/// What came of it.
+pub(super) struct Accepted {
+    /// Those that are not stored, because what they repeat has expired.
+    pub(super) expired: HashSet<Uuid>,
+    /// What the others refer to; to be inserted.
+    pub(super) references: Vec<document_ref::Model>,
+}
+
+impl Acceptances {
+    pub(super) fn add(
+        &mut self,
+        row: execution::Model,
+        tags: Vec<String>,
+        entry: Option<audit_entry::Model>,
+    ) {
+        let (execution_id, organisation_id) = (row.id, row.organisation_id);
+        let tag = |tag| execution_tag::Model { execution_id, tag, organisation_id };
+        self.tags.extend(tags.into_iter().map(tag));
+        self.entries.extend(entry.map(|entry| (execution_id, entry)));
+        self.rows.push(row);
+    }
+
+    pub(super) async fn store(
+        mut self,
+        transaction: &DatabaseTransaction,
+    ) -> Result<Accepted, StoreError> {
+        let expired = rerun::expired(transaction, &self.rows).await?;
+        self.rows.retain(|row| !expired.contains(&row.id));
+        self.tags.retain(|tag| !expired.contains(&tag.execution_id));
+        self.entries.retain(|id, _| !expired.contains(id));
+        let mut references = rerun::take_over(transaction, &self.rows).await?;
+        for row in &self.rows {
+            references.extend(references_of(row)?);
+        }
+        insert_accepted(transaction, self.rows).await?;
+        insert_tags(transaction, self.tags).await?;
+        // They announce nothing, so the feed of changes stays unlocked.
+        for entry in self.entries.into_values() {
+            audit::record(transaction, entry).await?;
+        }
+        Ok(Accepted { expired, references })
+    }
 }
 
 /// Repeating an acceptance whose first commit was in doubt changes nothing.
-pub(super) async fn insert_accepted(
+async fn insert_accepted(
     transaction: &DatabaseTransaction,
     rows: Vec<execution::Model>,
 ) -> Result<(), StoreError> {
-    for chunk in chunks(rows, 23) {
+    for chunk in chunks(rows, 25) {
         let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
         execution::Entity::insert_many(rows)
             .on_conflict(OnConflict::column(execution::Column::Id).do_nothing().to_owned())
@@ -38,9 +88,7 @@ struct Stored {
 
 /// References to a submission's documents. They are committed with the row, so
 /// that the sweeper never sees one without the other.
-pub(super) fn references_of(
-    row: &execution::Model,
-) -> Result<Vec<document_ref::Model>, StoreError> {
+fn references_of(row: &execution::Model) -> Result<Vec<document_ref::Model>, StoreError> {
     if row.documents_total == 0 {
         return Ok(Vec::new());
     }
@@ -72,7 +120,7 @@ pub(super) async fn insert_references(
 }
 
 /// Most executions have none.
-pub(super) async fn insert_tags(
+async fn insert_tags(
     transaction: &DatabaseTransaction,
     rows: Vec<execution_tag::Model>,
 ) -> Result<(), StoreError> {

@@ -1,0 +1,121 @@
+//! What an execution that repeats another one takes over from it.
+
+use std::collections::HashSet;
+
+use millrace_entities::{document_ref, execution, step_run};
+use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use super::accepted::reference;
+use crate::store::StoreError;
+use crate::store::retention::has_content;
+
+/// The attempt of outcomes that were taken over: before the first one.
+const TAKEN_OVER: i32 = 0;
+
+/// Ids of those of `rows` that repeat an execution whose content is gone.
+///
+/// The content of the others' originals stays until the commit: the sweeper
+/// passes over rows that are locked. So what the new execution refers to is
+/// referred to all the time, and need not be made fresh.
+pub(super) async fn expired(
+    transaction: &DatabaseTransaction,
+    rows: &[execution::Model],
+) -> Result<HashSet<Uuid>, StoreError> {
+    use execution::Column;
+    let mut originals: Vec<Uuid> = rows.iter().filter_map(|row| row.rerun_of).collect();
+    if originals.is_empty() {
+        return Ok(HashSet::new());
+    }
+    originals.sort_unstable();
+    originals.dedup();
+    let there: Vec<Uuid> = execution::Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Id.is_in(originals))
+        .filter(has_content())
+        .order_by_asc(Column::Id)
+        .lock_shared()
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let is_expired =
+        |row: &&execution::Model| row.rerun_of.is_some_and(|original| !there.contains(&original));
+    Ok(rows.iter().filter(is_expired).map(|row| row.id).collect())
+}
+
+/// Copies the outputs of the steps before the one that each row begins with;
+/// returns the references to them.
+pub(super) async fn take_over(
+    transaction: &DatabaseTransaction,
+    rows: &[execution::Model],
+) -> Result<Vec<document_ref::Model>, StoreError> {
+    let mut references = Vec::new();
+    for row in rows {
+        if let (Some(original), Some(from @ 1..)) = (row.rerun_of, row.rerun_from) {
+            copy_outputs(transaction, row.id, original, from).await?;
+            references.extend(outputs(transaction, row.id).await?);
+        }
+    }
+    Ok(references)
+}
+
+async fn copy_outputs(
+    transaction: &DatabaseTransaction,
+    id: Uuid,
+    original: Uuid,
+    before: i32,
+) -> Result<(), StoreError> {
+    use step_run::Column;
+    const KEPT: [Column; 8] = [
+        Column::DocumentIndex,
+        Column::StepIndex,
+        Column::StepId,
+        Column::Output,
+        Column::OutputHash,
+        Column::StartedAt,
+        Column::EndedAt,
+        Column::Tries,
+    ];
+    let succeeded = Query::select()
+        .expr(Expr::val(id))
+        .expr(Expr::val(TAKEN_OVER))
+        .columns(KEPT)
+        .from(step_run::Entity)
+        .and_where(Column::ExecutionId.eq(original))
+        .and_where(Column::StepIndex.lt(before))
+        .and_where(Column::Error.is_null())
+        .to_owned();
+    let again =
+        OnConflict::columns([Column::ExecutionId, Column::DocumentIndex, Column::StepIndex])
+            .do_nothing()
+            .to_owned();
+    let mut copy = Query::insert();
+    copy.into_table(step_run::Entity)
+        .columns([Column::ExecutionId, Column::Attempt].into_iter().chain(KEPT))
+        .select_from(succeeded)
+        .map_err(|error| StoreError::Fault(error.to_string()))?
+        .on_conflict(again);
+    transaction.execute(&copy).await?;
+    Ok(())
+}
+
+async fn outputs(
+    transaction: &DatabaseTransaction,
+    id: Uuid,
+) -> Result<Vec<document_ref::Model>, StoreError> {
+    let large: Vec<Option<String>> = step_run::Entity::find()
+        .select_only()
+        .column(step_run::Column::OutputHash)
+        .filter(step_run::Column::ExecutionId.eq(id))
+        .filter(step_run::Column::OutputHash.is_not_null())
+        .distinct()
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    Ok(large.iter().filter_map(|hash| reference(id, hash)).collect())
+}
