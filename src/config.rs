@@ -1,6 +1,7 @@
 //! Settings: built-in defaults < file < environment, typed and checked whole.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -94,7 +95,9 @@ pub struct DatabaseConfig {
     pub url: SecretString,
     pub max_connections: u32,
     pub acquire_timeout_ms: u64,
+    pub answer_timeout_ms: u64,
     pub statement_timeout_ms: u64,
+    pub transaction_timeout_ms: u64,
     pub idle_in_transaction_ms: u64,
     pub committers: usize,
     pub commit_batch: usize,
@@ -133,6 +136,13 @@ pub struct EngineConfig {
     pub max_recoveries: i32,
     pub drain_grace_seconds: u64,
     pub cancel_grace_seconds: u64,
+}
+
+impl EngineConfig {
+    /// Silence after which a node counts as gone.
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds.into())
+    }
 }
 
 /// `[usage]`
@@ -282,6 +292,17 @@ impl Config {
             ("server.keep_alive_seconds", self.server.keep_alive_seconds >= 1, at_least_one),
             ("server.disconnect_seconds", self.server.disconnect_seconds >= 1, at_least_one),
             ("database.max_connections", self.database.max_connections >= 4, "must be 4 or more"),
+            (
+                "database.answer_timeout_ms",
+                self.database.answer_timeout_ms >= self.database.acquire_timeout_ms,
+                "must be database.acquire_timeout_ms or more",
+            ),
+            (
+                "database.transaction_timeout_ms",
+                self.database.transaction_timeout_ms >= self.database.statement_timeout_ms
+                    && self.database.transaction_timeout_ms >= self.database.answer_timeout_ms,
+                "must be database.statement_timeout_ms and database.answer_timeout_ms or more",
+            ),
             ("database.committers", self.database.committers >= 1, at_least_one),
             ("database.commit_batch", self.database.commit_batch >= 1, at_least_one),
             ("database.commit_queue", self.database.commit_queue >= 1, at_least_one),

@@ -13,6 +13,8 @@ use sea_orm::sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqlitePool};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::store::still_answers;
+
 /// Pools that are kept; beyond it the one unused for longest is let go.
 const MAX_POOLS: usize = 64;
 
@@ -21,6 +23,9 @@ const MAX_CONNECTIONS: u32 = 4;
 
 /// Time to get a connection, new or from the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for a connection that comes back to its pool to show that it answers.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An unused connection is closed after this time, so that an unused pool
 /// holds none.
@@ -119,7 +124,9 @@ fn open(url: &SecretString) -> Result<DatabaseConnection, PoolError> {
             // environment, which is not for the tenant's server.
             let options = if has_password { options } else { options.password("") };
             let options = options.application_name("millrace").disable_statement_logging();
-            let pool: PgPool = pool_options::<Postgres>(MAX_CONNECTIONS).connect_lazy_with(options);
+            let pool: PgPool = pool_options::<Postgres>(MAX_CONNECTIONS)
+                .after_release(|connection, _| Box::pin(still_answers(connection, RELEASE_TIMEOUT)))
+                .connect_lazy_with(options);
             Ok(pool.into())
         }
         _ => Err(PoolError::UnknownKind),

@@ -51,20 +51,35 @@ pub async fn submit(
 ) -> ApiResult<Answer<Submitted>> {
     let entry = &caller.0.entry;
     admitted(&state, entry, async |admission| {
-        let Accepted { id, timeout, progress } =
+        let Accepted { id, timeout, mut progress, stored } =
             accept(&state, &caller.0, admission, submission).await?;
         let place = Urls::of(&state, entry, id).status;
         if timeout > 0 && lifecycle::is_terminal(progress.status) {
-            let refused = refuse_failed(&state, entry, id, &progress).await;
-            refused.map_err(|error| error.location(&place))?;
-            let body = submitted(&state, entry, id, &progress).await?;
-            return Ok(Answer::ok(body).location(&place));
+            match ended(&state, entry, id, &progress).await {
+                Err(error) if error.code() == Code::StoreUnavailable => progress = stored,
+                answered => {
+                    return answered
+                        .map(|answer| answer.location(&place))
+                        .map_err(|error| error.location(&place));
+                }
+            }
         }
         let body = submitted(&state, entry, id, &progress).await?;
         let answer = Answer::with_status(StatusCode::ACCEPTED, body);
         Ok(answer.location(&place).retry_after(POLL_SECONDS))
     })
     .await
+}
+
+/// The answer to a caller who waited until the end.
+async fn ended(
+    state: &State,
+    entry: &Entry,
+    id: Uuid,
+    progress: &Progress,
+) -> ApiResult<Answer<Submitted>> {
+    refuse_failed(state, entry, id, progress).await?;
+    Ok(Answer::ok(submitted(state, entry, id, progress).await?))
 }
 
 /// Status
@@ -160,6 +175,9 @@ pub(super) struct Accepted {
     pub(super) id: Uuid,
     pub(super) timeout: i32,
     pub(super) progress: Progress,
+    /// Where it stood when it was stored. A store that goes away later must
+    /// not turn this into a refusal: the caller would send it again.
+    pub(super) stored: Progress,
 }
 
 pub(super) async fn accept(
@@ -170,12 +188,14 @@ pub(super) async fn accept(
 ) -> ApiResult<Accepted> {
     let Intake { request, documents, timeout } = submission.read(&admission.revision).await?;
     let row = state.engine.accept(caller, admission, &request, &documents).await?;
-    let mut progress = Progress::from_row(&row);
+    let stored = Progress::from_row(&row);
+    let mut progress = stored.clone();
     if timeout > 0 {
         let limit = Duration::from_secs(timeout.unsigned_abs().into());
-        progress = state.engine.wait(&caller.entry, row.id, limit, |_| false).await?;
+        let waited = state.engine.wait(&caller.entry, row.id, limit, |_| false).await;
+        progress = waited.unwrap_or(progress);
     }
-    Ok(Accepted { id: row.id, timeout, progress })
+    Ok(Accepted { id: row.id, timeout, progress, stored })
 }
 
 pub(super) fn refused(refusal: Refusal) -> ApiError {

@@ -32,7 +32,7 @@ pub async fn live() -> ApiResult<Answer<Health>> {
 }
 
 /// Ready
-/// Whether it can take work: the store answers and every deployment's actor lives.
+/// Whether it can take work: the store answers and takes writes, and every deployment's actor lives.
 #[api_operation(tag = "health", operation_id = "ready")]
 pub async fn ready(state: Data<State>) -> ApiResult<Answer<Health>> {
     if state.engine.context().is_draining() {
@@ -41,6 +41,6 @@ pub async fn ready(state: Data<State>) -> ApiResult<Answer<Health>> {
     if !state.engine.is_ready() {
         return Err(ApiError::new(Code::DeploymentUnavailable));
     }
-    state.engine.store().ping(PING).await?;
+    state.engine.check_store(PING).await?;
     Ok(Answer::ok(Health { status: "ready" }))
 }

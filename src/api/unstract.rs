@@ -90,9 +90,15 @@ pub async fn submit(
 ) -> Reply<UnstractSubmitted> {
     let entry = &caller.0.entry;
     let answered = executions::admitted(&state, entry, async |admission| {
-        let Accepted { id, progress, .. } =
+        let Accepted { id, mut progress, stored, .. } =
             executions::accept(&state, &caller.0, admission, submission).await?;
-        let body = answers::submitted(&state, entry, id, &progress).await?;
+        let body = match answers::submitted(&state, entry, id, &progress).await {
+            Err(error) if error.code() == Code::StoreUnavailable => {
+                progress = stored;
+                answers::submitted(&state, entry, id, &progress).await?
+            }
+            submitted => submitted?,
+        };
         let status = status_code(progress.status, true);
         Ok(Answer::with_status(status, UnstractSubmitted(body)))
     });

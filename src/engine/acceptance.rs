@@ -16,7 +16,8 @@ use crate::usage::Subject;
 
 impl Engine {
     /// Stores an admitted submission and starts it. When this returns `Ok`,
-    /// it is durable. If it fails, place and permit are given back.
+    /// it is durable. If it fails, place and permit are given back. After
+    /// `Unavailable` it may have been stored; then it runs.
     ///
     /// # Errors
     /// The commit's.
@@ -59,6 +60,9 @@ impl Engine {
                     Ok(row)
                 }
                 Err(error) => {
+                    if matches!(error, CommitError::Unavailable(_)) {
+                        engine.context.pulse.doubt();
+                    }
                     if admission.metered {
                         entry.tell(Refund).await;
                     }
@@ -66,7 +70,13 @@ impl Engine {
                 }
             }
         });
-        accepted.await.unwrap_or_else(|_| Err(CommitError::Unavailable("interrupted".into())))
+        // A commit that hangs is not waited for, but its task begins what it
+        // accepts.
+        let unavailable = |text: &str| Err(CommitError::Unavailable(text.into()));
+        match tokio::time::timeout(self.store.patience(), accepted).await {
+            Ok(accepted) => accepted.unwrap_or_else(|_| unavailable("interrupted")),
+            Err(_) => unavailable("no answer in time"),
+        }
     }
 
     /// A deployment that died after the commit finds the row in the store

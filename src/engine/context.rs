@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::admission::Gauge;
 use super::directory::Directory;
+use super::pulse::Pulse;
 use crate::config::{EngineConfig, UpkeepConfig};
 use crate::steps::Services;
 use crate::store::Store;
@@ -25,7 +26,7 @@ pub struct Context {
     pub upkeep: UpkeepConfig,
     /// This life of this process, as the store knows it.
     pub node: Uuid,
-    /// Every query.
+    /// Every query, for work that no request waits for.
     pub store: Store,
     /// Every hot write.
     pub committer: Committer,
@@ -41,10 +42,15 @@ pub struct Context {
     pub usage: Arc<Usage>,
     /// The lives of executions, until each has ended or was handed back.
     pub lives: TaskTracker,
+    /// Whether the store is felt to be there.
+    pub pulse: Pulse,
     /// Cancelled when running work must be handed back at once.
     pub hand_back: CancellationToken,
     /// Cancelled when new work is refused from now on.
     pub draining: CancellationToken,
+    /// Cancelled when draining is over: who still waits for something is
+    /// answered with what there is.
+    pub closing: CancellationToken,
     arbiters: Vec<ArbiterHandle>,
     next_arbiter: AtomicUsize,
 }
@@ -75,8 +81,10 @@ impl Context {
             accepted: Gauge::default(),
             usage: Arc::default(),
             lives: TaskTracker::new(),
+            pulse: Pulse::default(),
             hand_back: CancellationToken::new(),
             draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
             arbiters,
             next_arbiter: AtomicUsize::new(0),
         }

@@ -20,6 +20,7 @@ pub mod limiter;
 pub mod live;
 pub mod manage;
 pub mod plan;
+mod pulse;
 mod record;
 pub mod recovery;
 pub mod registry;
@@ -84,6 +85,8 @@ pub enum CancelError {
 /// The engine of one server.
 pub struct Engine {
     context: Arc<Context>,
+    /// For requests, which wait for it only so long.
+    store: Store,
     registry: Addr<KeyRegistry>,
     flusher: Flusher,
     sweeper: Arc<Sweeper>,
@@ -110,7 +113,7 @@ impl Engine {
             config,
             upkeep,
             Uuid::now_v7(),
-            store,
+            store.patient(),
             committer,
             services,
             work,
@@ -138,7 +141,7 @@ impl Engine {
         );
         let sweeper = Arc::new(Sweeper::default());
         context.work.spawn(sweeper::run(Arc::clone(&context), Arc::clone(&sweeper)));
-        Ok(Self { context, registry, flusher, sweeper, arbiters })
+        Ok(Self { context, store, registry, flusher, sweeper, arbiters })
     }
 
     /// What the engine's actors share.
@@ -146,9 +149,9 @@ impl Engine {
         &self.context
     }
 
-    /// The store.
+    /// The store, for requests: a call that takes too long fails.
     pub fn store(&self) -> &Store {
-        &self.context.store
+        &self.store
     }
 
     /// Whose deployment key this is; no mailbox, no database.
@@ -170,6 +173,20 @@ impl Engine {
     /// Whose platform key this is; no mailbox, no database.
     pub fn manager(&self, key: &Key) -> Option<Manager> {
         self.context.directory.manager(&key.hash(), Utc::now())
+    }
+
+    /// Fails if the store does not answer within `limit`, or has taken no sign
+    /// of life from this node for its lease: it may be there and take nothing,
+    /// for lack of room.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn check_store(&self, limit: Duration) -> Result<(), StoreError> {
+        self.store.ping(limit).await?;
+        if self.context.pulse.is_felt(Instant::now(), self.context.config.lease()) {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable("it takes no signs of life".into()))
     }
 
     /// Whether every deployment can serve.
@@ -213,7 +230,19 @@ impl Engine {
     }
 
     async fn revive(&self, id: Uuid) -> bool {
-        matches!(self.registry.send(Revive(id)).await, Ok(Ok(())))
+        self.ask(Revive(id), self.store.patience()).await.is_ok()
+    }
+
+    /// Asks the key registry for a change of what it knows. While the store
+    /// hangs, so does the registry: whoever asks waits only so long, and what
+    /// was asked for is done later.
+    async fn ask<M>(&self, message: M, limit: Duration) -> Result<(), StoreError>
+    where
+        M: actix::Message<Result = Result<(), StoreError>> + Send + 'static,
+        KeyRegistry: actix::Handler<M>,
+    {
+        let asked = tokio::time::timeout(limit, self.registry.send(message)).await;
+        asked.map_err(|_| registry_away())?.map_err(|_| registry_away())?
     }
 
     /// Where an execution of the deployment stands: from memory if it is live
@@ -225,7 +254,7 @@ impl Engine {
         if let Some(live) = entry.live.get(&id) {
             return Ok(live.progress.borrow().clone());
         }
-        Ok(Progress::from_row(&self.context.store.execution(entry.id, id).await?))
+        Ok(Progress::from_row(&self.store.execution(entry.id, id).await?))
     }
 
     /// Where an execution stands, of which the store knows `row`.
@@ -236,7 +265,8 @@ impl Engine {
     }
 
     /// Waits until the execution's progress is as `wanted`, or it has ended,
-    /// or `limit` is over; returns where it stands then.
+    /// or `limit` is over, or this server's draining; returns where it stands
+    /// then.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if it is not the deployment's.
@@ -248,6 +278,7 @@ impl Engine {
         wanted: impl Fn(&Progress) -> bool,
     ) -> Result<Progress, StoreError> {
         let deadline = Instant::now() + limit;
+        let closing = &self.context.closing;
         let reached =
             |progress: &Progress| lifecycle::is_terminal(progress.status) || wanted(progress);
         loop {
@@ -255,7 +286,10 @@ impl Engine {
             let watching = entry.live.get(&id).map(|live| live.progress.subscribe());
             let mut pause = deadline.min(Instant::now() + ELSEWHERE);
             if let Some(mut watching) = watching {
-                let seen = tokio::time::timeout_at(deadline, watching.wait_for(&reached)).await;
+                let seen = tokio::select! {
+                    seen = tokio::time::timeout_at(deadline, watching.wait_for(&reached)) => seen,
+                    () = closing.cancelled() => return self.progress(entry, id).await,
+                };
                 if let Ok(Ok(progress)) = seen {
                     return Ok(progress.clone());
                 }
@@ -263,7 +297,7 @@ impl Engine {
                 pause = Instant::now();
             }
             let progress = self.progress(entry, id).await?;
-            if reached(&progress) || Instant::now() >= deadline {
+            if reached(&progress) || Instant::now() >= deadline || closing.is_cancelled() {
                 return Ok(progress);
             }
             tokio::time::sleep_until(pause).await;
@@ -277,12 +311,12 @@ impl Engine {
     /// [`CancelError::Ended`] if it had ended otherwise.
     pub async fn cancel(&self, deployment_id: Uuid, id: Uuid) -> Result<Progress, CancelError> {
         let entry = self.context.directory.at_work(deployment_id);
-        let asked = self.context.store.request_cancel(deployment_id, id).await?;
+        let asked = self.store.request_cancel(deployment_id, id).await?;
         if asked && let Some(entry) = entry {
             entry.tell(Cancel(id)).await;
             return Ok(self.progress(&entry, id).await?);
         }
-        let row = self.context.store.summary(Scope::Deployment(deployment_id), id).await?;
+        let row = self.store.summary(Scope::Deployment(deployment_id), id).await?;
         match row.status {
             Status::Completed | Status::Error => Err(CancelError::Ended),
             _ => Ok(Progress::from_summary(&row)),
@@ -294,7 +328,7 @@ impl Engine {
     /// # Errors
     /// The store's; then the old state holds on.
     pub async fn refresh(&self, deployment_id: Uuid) -> Result<(), StoreError> {
-        self.registry.send(Refresh(deployment_id)).await.map_err(|_| registry_away())?
+        self.ask(Refresh(deployment_id), self.store.patience()).await
     }
 
     /// Brings many changed or new deployments into force.
@@ -302,7 +336,7 @@ impl Engine {
     /// # Errors
     /// The store's; then the old state holds on, for all of them.
     pub async fn refresh_many(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
-        self.registry.send(RefreshMany(ids)).await.map_err(|_| registry_away())?
+        self.ask(RefreshMany(ids), self.context.store.patience()).await
     }
 
     /// Brings new, changed or revoked platform keys of an organisation into
@@ -311,12 +345,11 @@ impl Engine {
     /// # Errors
     /// The store's; then the old state holds on.
     pub async fn refresh_managers(&self, organisation_id: Uuid) -> Result<(), StoreError> {
-        let refreshed = self.registry.send(RefreshManagers(organisation_id)).await;
-        refreshed.map_err(|_| registry_away())?
+        self.ask(RefreshManagers(organisation_id), self.store.patience()).await
     }
 
     /// Refuses new work and waits until what runs has ended, for at most the
-    /// configured grace.
+    /// configured grace. Then it ends all waits.
     pub async fn drain(&self) {
         self.context.start_draining();
         let deadline =
@@ -328,6 +361,7 @@ impl Engine {
         while running() && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
+        self.context.closing.cancel();
     }
 
     /// Ends the engine: what still waits or runs is given back to the store,

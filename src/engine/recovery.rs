@@ -8,6 +8,7 @@ use actix::Addr;
 use millrace_entities::enums::Status;
 use millrace_entities::execution;
 use serde_json::json;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::admission::Places;
@@ -29,22 +30,33 @@ const ROUND: u64 = 256;
 pub const TICK: Duration = Duration::from_secs(1);
 
 /// Rounds between two looks for own executions that no actor has: an
-/// acceptance whose commit was in doubt.
+/// acceptance whose commit was in doubt. After a doubt every one of so many
+/// rounds looks: a server that hung may commit after it is back.
 const STRAY_ROUNDS: u32 = 15;
+
+/// Age from which on an execution that no actor has is a stray: before, the
+/// task that accepted it may be about to begin it.
+const STRAY_AGE: Duration = Duration::from_secs(2);
 
 /// Runs rounds until the engine hands back its work.
 pub(super) async fn run(context: Arc<Context>, registry: Addr<KeyRegistry>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut rounds = 0_u32;
+    let mut doubtful = 0_u32;
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             () = context.hand_back.cancelled() => return,
         }
         rounds = rounds.wrapping_add(1);
-        if let Err(error) = round(&context, &registry, rounds.is_multiple_of(STRAY_ROUNDS)).await {
-            tracing::warn!(%error, "a round of recovery failed");
+        if context.pulse.take_doubt() {
+            doubtful = STRAY_ROUNDS;
+        }
+        let with_strays = doubtful > 0 || rounds.is_multiple_of(STRAY_ROUNDS);
+        match round(&context, &registry, with_strays).await {
+            Ok(()) => doubtful = doubtful.saturating_sub(1),
+            Err(error) => tracing::warn!(%error, "a round of recovery failed"),
         }
     }
 }
@@ -65,8 +77,10 @@ pub async fn round(
         Err(StoreError::Stale) => context.store.register_node(context.node).await?,
         other => other?,
     }
-    let lease_ms = i64::from(context.config.lease_seconds) * 1000;
-    context.store.bury_silent_nodes(lease_ms).await?;
+    if context.pulse.beat(Instant::now(), context.config.lease()) {
+        let lease_ms = i64::from(context.config.lease_seconds) * 1000;
+        context.store.bury_silent_nodes(lease_ms).await?;
+    }
     if context.is_draining() {
         return Ok(());
     }
@@ -109,7 +123,7 @@ async fn introduce(
 /// Own executions that no actor has.
 async fn strays(context: &Context) -> Result<Vec<execution::Model>, StoreError> {
     let mut found = Vec::new();
-    for (deployment_id, id) in context.store.unfinished_before(context.node, STRAY_ROUNDS).await? {
+    for (deployment_id, id) in context.store.unfinished_before(context.node, STRAY_AGE).await? {
         let entry = context.directory.at_work(deployment_id);
         if entry.is_none_or(|entry| !entry.live.contains_key(&id)) {
             match context.store.execution(deployment_id, id).await {

@@ -7,8 +7,11 @@
 
 mod batch;
 
+use std::time::Duration;
+
 use sea_orm::entity::prelude::DateTimeUtc;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use millrace_entities::audit_entry::Model as AuditRow;
@@ -115,6 +118,9 @@ type Ack = oneshot::Sender<Result<(), CommitError>>;
 struct Waiting {
     write: Write,
     ack: Ack,
+    /// When whoever waits gives up. What is not begun by then is not written,
+    /// so that who was refused is refused.
+    until: Option<Instant>,
 }
 
 /// The way into the lanes. Cheap to clone; the lanes end, after their last
@@ -122,6 +128,7 @@ struct Waiting {
 #[derive(Clone)]
 pub struct Committer {
     lanes: Vec<mpsc::Sender<Waiting>>,
+    patience: Duration,
 }
 
 impl Committer {
@@ -131,24 +138,30 @@ impl Committer {
         let lanes = (0..lanes)
             .map(|_| {
                 let (sender, receiver) = mpsc::channel(queue);
-                store.runtime.spawn(run_lane(store.clone(), receiver, batch));
+                // A lane's next commit must not overtake one that is slow.
+                store.runtime.spawn(run_lane(store.patient(), receiver, batch));
                 sender
             })
             .collect();
-        Self { lanes }
+        Self { lanes, patience: store.patience() }
     }
 
     /// Hands in a write and waits for its commit. Fails at once if too many
-    /// wait.
+    /// wait, and without being written if its turn does not come within
+    /// `database.answer_timeout_ms`; a commit that has begun is waited for to
+    /// its end.
     ///
     /// # Errors
     /// See [`CommitError`]. After `Unavailable` the write may have happened.
     pub async fn commit(&self, write: Write) -> Result<(), CommitError> {
         let (ack, done) = oneshot::channel();
-        self.lane(&write)?.try_send(Waiting { write, ack }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CommitError::Full,
-            mpsc::error::TrySendError::Closed(_) => closed(),
-        })?;
+        let until = Some(Instant::now() + self.patience);
+        self.lane(&write)?.try_send(Waiting { write, ack, until }).map_err(
+            |error| match error {
+                mpsc::error::TrySendError::Full(_) => CommitError::Full,
+                mpsc::error::TrySendError::Closed(_) => closed(),
+            },
+        )?;
         done.await.unwrap_or_else(|_| Err(closed()))
     }
 
@@ -163,7 +176,7 @@ impl Committer {
         write: Write,
     ) -> Result<oneshot::Receiver<Result<(), CommitError>>, CommitError> {
         let (ack, done) = oneshot::channel();
-        self.lane(&write)?.send(Waiting { write, ack }).await.map_err(|_| closed())?;
+        self.lane(&write)?.send(Waiting { write, ack, until: None }).await.map_err(|_| closed())?;
         Ok(done)
     }
 
@@ -182,7 +195,15 @@ fn closed() -> CommitError {
 async fn run_lane(store: Store, mut queue: mpsc::Receiver<Waiting>, batch: usize) {
     let mut gathered = Vec::with_capacity(batch);
     while queue.recv_many(&mut gathered, batch).await > 0 {
-        commit_all(&store, std::mem::take(&mut gathered)).await;
+        let now = Instant::now();
+        let late = |waiting: &mut Waiting| waiting.until.is_some_and(|until| until < now);
+        for waiting in gathered.extract_if(.., late) {
+            let text = "its turn did not come in time".to_owned();
+            acknowledge(waiting.ack, Err(CommitError::Unavailable(text)));
+        }
+        if !gathered.is_empty() {
+            commit_all(&store, std::mem::take(&mut gathered)).await;
+        }
     }
 }
 

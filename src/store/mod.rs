@@ -38,6 +38,7 @@ use tokio::runtime::Handle;
 
 use crate::config::Config;
 use pools::Pools;
+pub use pools::still_answers;
 
 /// Rows in one statement: SQLite takes 32,766 variables, and the widest row has
 /// 16 columns.
@@ -46,7 +47,8 @@ pub const CHUNK: usize = 2000;
 /// Why the store could not do it. The text is for logs only.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database is away, or no connection was free in time.
+    /// The database is away or full, or did not answer in time. A write may
+    /// still have happened.
     #[error("store unavailable: {0}")]
     Unavailable(String),
     /// A name that must be unique is taken.
@@ -96,6 +98,9 @@ impl From<DbErr> for StoreError {
     }
 }
 
+/// Longest wait at the stop for connections that are still in use.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// The database, and the runtime its connections live on. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -103,6 +108,10 @@ pub struct Store {
     reader: DatabaseConnection,
     runtime: Handle,
     lock: Arc<Option<File>>,
+    /// How long a caller waits.
+    patience: Duration,
+    /// How long the work itself may take.
+    longest: Duration,
 }
 
 impl Store {
@@ -118,7 +127,27 @@ impl Store {
             Ok::<_, StoreError>(pools)
         };
         let Pools { writer, reader, lock } = joined(runtime.spawn(opening).await)?;
-        Ok(Self { writer, reader, runtime, lock: Arc::new(lock) })
+        Ok(Self {
+            writer,
+            reader,
+            runtime,
+            lock: Arc::new(lock),
+            patience: Duration::from_millis(config.database.answer_timeout_ms),
+            longest: Duration::from_millis(config.database.transaction_timeout_ms),
+        })
+    }
+
+    /// The same store for work that nobody waits for: its calls end when the
+    /// work does.
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        // The work's own limit comes first.
+        Self { patience: self.longest * 2, ..self.clone() }
+    }
+
+    /// How long a caller waits for the database.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Which database it is.
@@ -133,14 +162,15 @@ impl Store {
     /// request does not tear a query in the middle.
     ///
     /// # Errors
-    /// What the work returns.
+    /// What the work returns; [`StoreError::Unavailable`] after
+    /// `database.answer_timeout_ms`.
     pub async fn read<T, F, Fut>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(DatabaseConnection) -> Fut,
         Fut: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        joined(self.runtime.spawn(work(self.reader.clone())).await)
+        self.done(work(self.reader.clone())).await
     }
 
     /// Runs reads and writes in one transaction, committed if the work
@@ -152,7 +182,9 @@ impl Store {
     /// that nobody ends.
     ///
     /// # Errors
-    /// What the work returns, or the failed commit.
+    /// What the work returns, or the failed commit;
+    /// [`StoreError::Unavailable`] after `database.answer_timeout_ms`. Then
+    /// the transaction goes on, and may yet be committed.
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -169,12 +201,33 @@ impl Store {
                     Ok(value)
                 }
                 Err(error) => {
-                    transaction.rollback().await?;
+                    // A full disk ends an SQLite transaction by itself, and a
+                    // lost connection any: the caller hears of the cause.
+                    if let Err(after) = transaction.rollback().await {
+                        tracing::debug!(error = %after, "a failed transaction was gone already");
+                    }
                     Err(error)
                 }
             }
         };
-        joined(self.runtime.spawn(transaction).await)
+        self.done(transaction).await
+    }
+
+    /// Runs `work` as a task and waits for it, each within its limit.
+    ///
+    /// A database that hangs, or whose machine is gone, may never answer; the
+    /// work ends nevertheless, and the pool tests its connection before
+    /// anybody gets it again.
+    async fn done<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let limited = tokio::time::timeout(self.longest, work);
+        let task = self.runtime.spawn(async move { limited.await.unwrap_or_else(|_| late()) });
+        match tokio::time::timeout(self.patience, task).await {
+            Ok(ended) => joined(ended),
+            Err(_) => late(),
+        }
     }
 
     /// Fails if the database does not answer within `limit`.
@@ -197,7 +250,9 @@ impl Store {
                 tracing::debug!(%error, "the database was not closed cleanly");
             }
         };
-        if let Err(error) = self.runtime.spawn(closing).await {
+        // A database that hangs must not hold up the exit.
+        let closing = tokio::time::timeout(CLOSING, self.runtime.spawn(closing)).await;
+        if let Ok(Err(error)) = closing {
             tracing::debug!(%error, "closing the database failed");
         }
         if let Some(Err(error)) = self.lock.as_ref().as_ref().map(File::unlock) {
@@ -219,6 +274,10 @@ pub async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransaction, D
         ..TransactionOptions::default()
     };
     writer.begin_with_options(options).await
+}
+
+fn late<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable("no answer in time".into()))
 }
 
 fn joined<T>(

@@ -2,6 +2,8 @@
 //!
 //! All times here are the database's, so that nodes with wrong clocks agree.
 
+use std::time::Duration;
+
 use millrace_entities::enums::Status;
 use millrace_entities::{execution, node};
 use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query, SimpleExpr};
@@ -188,16 +190,15 @@ impl Store {
     }
 
     /// Deployment and id of the node's unfinished executions that are older
-    /// than `seconds`.
+    /// than `age`.
     ///
     /// # Errors
     /// The store's.
     pub async fn unfinished_before(
         &self,
         owner: Uuid,
-        seconds: u32,
+        age: Duration,
     ) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
-        let age = chrono::Duration::seconds(seconds.into());
         let created = execution::Column::CreatedAt.lt(crate::clock::now() - age);
         self.read(move |db| async move {
             Ok(execution::Entity::find()

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteError, SqliteJournalMode, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use sea_orm::sqlx::{self, ConnectOptions, Executor};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, PgConnection};
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 use secrecy::ExposeSecret;
 
@@ -46,9 +47,10 @@ async fn open_postgres(config: &DatabaseConfig) -> Result<DatabaseConnection, sq
             ("idle_in_transaction_session_timeout", config.idle_in_transaction_ms.to_string()),
         ])
         .disable_statement_logging();
+    let acquire = Duration::from_millis(config.acquire_timeout_ms);
     let pool = PgPoolOptions::new()
         .max_connections(config.max_connections)
-        .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+        .acquire_timeout(acquire)
         // The rollback below is a round trip of its own, so it is the ping too.
         .test_before_acquire(false)
         .before_acquire(|connection, _| {
@@ -61,9 +63,40 @@ async fn open_postgres(config: &DatabaseConfig) -> Result<DatabaseConnection, sq
                 Ok(true)
             })
         })
+        .after_release(move |connection, _| Box::pin(still_answers(connection, acquire)))
         .connect_with(options)
         .await?;
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+/// Whether a Postgres connection that comes back to its pool answers within
+/// `limit`; if it does not, it is closed.
+///
+/// sqlx asks it too, but without a limit: a server that hangs, or whose machine
+/// is gone, would keep the connection's place in the pool for ever.
+///
+/// # Errors
+/// Then it does not answer, and must not be closed politely.
+pub async fn still_answers(
+    connection: &mut PgConnection,
+    limit: Duration,
+) -> Result<bool, sqlx::Error> {
+    let answered = tokio::time::timeout(limit, connection.ping()).await;
+    answered.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|()| true)
+}
+
+/// Whether an SQLite connection that comes back to its pool is outside of
+/// transactions; if it is not, it is closed.
+///
+/// SQLite rolls back by itself what meets a full disk. sqlx, whose own rollback
+/// then fails, would go on as if inside the transaction.
+///
+/// # Errors
+/// If the connection's thread has ended.
+async fn is_outside(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // After what is under way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn open_sqlite(config: &DatabaseConfig) -> Result<Pools, sqlx::Error> {
@@ -82,6 +115,7 @@ async fn open_sqlite(config: &DatabaseConfig) -> Result<Pools, sqlx::Error> {
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(acquire)
+        .after_release(|connection, _| Box::pin(is_outside(connection)))
         .connect_with(options.clone())
         .await?;
     let reader = SqlitePoolOptions::new()
@@ -115,6 +149,21 @@ pub(super) fn is_restricted(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some("1811"))
 }
 
+/// Postgres, appendix A: 08 connection exception, 53 insufficient resources, 57
+/// operator intervention (shutdown, timeouts), 58 system error, 25P03 idle in
+/// transaction, 25006 read-only (a standby, or a server whose keeper finds the
+/// disk too full), 40P01 deadlock.
+fn is_postgres_outage(code: &str) -> bool {
+    ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+        || ["25P03", "25006", "40P01"].contains(&code)
+}
+
+/// SQLite: 5 busy, 6 locked, 7 no memory, 10 I/O, 13 full, 14 cannot open, 15
+/// locking protocol. These are the low bytes of codes that tell more.
+fn is_sqlite_outage(code: &str) -> bool {
+    code.parse::<u32>().is_ok_and(|code| [5, 6, 7, 10, 13, 14, 15].contains(&(code & 0xff)))
+}
+
 /// Whether the database is away, as opposed to a statement that is wrong.
 pub(super) fn is_outage(error: &sqlx::Error) -> bool {
     match error {
@@ -124,14 +173,12 @@ pub(super) fn is_outage(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        // Postgres, appendix A: 08 connection exception, 53 insufficient
-        // resources, 57 operator intervention (shutdown, timeouts), 58 system
-        // error, 25P03 idle in transaction, 40P01 deadlock. SQLite: 5 busy,
-        // 10 I/O, 13 full.
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            ["08", "53", "57", "58"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                || ["25P03", "40P01", "5", "10", "13"].contains(&code.as_ref())
-        }),
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| match database.try_downcast_ref::<SqliteError>() {
+                Some(_) => is_sqlite_outage(&code),
+                None => is_postgres_outage(&code),
+            })
+        }
         _ => false,
     }
 }

@@ -12,6 +12,7 @@
 mod addresses;
 mod audit;
 mod auth;
+mod callers;
 mod cancel;
 mod chaos;
 mod committer;
@@ -36,6 +37,7 @@ mod logs;
 mod manage;
 mod nodes;
 mod openapi;
+mod outages;
 mod own_postgres;
 mod platform_keys;
 mod rate;

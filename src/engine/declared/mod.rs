@@ -124,7 +124,9 @@ impl Declarations {
     ) -> Result<Difference, Problem> {
         let named: HashSet<String> =
             declarations.into_iter().flatten().map(|one| one.org_id.clone()).collect();
-        let stored = self.engine.store().stored(named).await?;
+        // A task of its own, as long as it takes: there may be many of them.
+        let store = &self.engine.context().store;
+        let stored = store.stored(named).await?;
         let Some(declarations) = declarations else {
             return match stored.deployments.iter().any(|row| row.declared_in.is_some()) {
                 // A folder that is not mounted must not switch everything off.
@@ -145,7 +147,7 @@ impl Declarations {
             return Ok(difference);
         }
         if !changes.is_empty() {
-            self.engine.store().apply(changes).await?;
+            store.apply(changes).await?;
         }
         let mut ids = difference.ids();
         ids.extend(self.outdated(&stored, &difference));
