@@ -11,6 +11,7 @@ pub mod connections;
 pub mod documents;
 pub mod engine;
 pub mod error;
+pub mod faults;
 pub mod form;
 pub mod ids;
 pub mod sandbox;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::demo;
 use crate::app::App;
 use crate::config::Config;
+use crate::faults;
 use crate::telemetry;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -37,6 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let mut config = Config::load(arguments.config.as_deref())?;
     telemetry::start(&config.log)?;
+    let _faults = faults::arm();
     if arguments.demo {
         demo::add_connection(&mut config);
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Hash;
 use super::sweep::{is_older, places_of, there};
+use crate::faults;
 
 /// Why the store could not do it. The text is for logs only.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +197,7 @@ impl Upload {
             self.operator.delete(&self.path).await?;
         }
         self.writer = None;
+        faults::at(faults::DOCUMENT_AFTER_RENAME).await.map_err(opendal::Error::from)?;
         Ok(Stored { hash, size: self.size })
     }
 

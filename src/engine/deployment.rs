@@ -24,6 +24,7 @@ use super::execution::{Execution, Work};
 use super::limiter::{Limiter, RateState};
 use super::live::Live;
 use super::plan::Revision;
+use crate::faults;
 
 /// Rows above this size wait in the store instead of in memory.
 const KEPT_REQUEST_BYTES: usize = 16 * 1024;
@@ -224,7 +225,7 @@ impl Handler<Admit> for Deployment {
     type Result = Admitted;
 
     fn handle(&mut self, message: Admit, _: &mut Self::Context) -> Admitted {
-        fail::fail_point!("deployment-admit");
+        faults::pass(faults::DEPLOYMENT_ADMIT);
         let outcome = self.admit(message.server, message.metered);
         Admitted { rate: self.limiter.state(), outcome }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::plan::PlannedStep;
 use super::run::Job;
+use crate::faults;
 use crate::steps::{StepContext, StepError};
 
 /// Runs a step until it succeeds, fails for good, has used its tries up or the
@@ -54,7 +55,7 @@ async fn one(
     grace: Duration,
 ) -> Result<Value, StepError> {
     let running = async {
-        fail::fail_point!("step-run");
+        faults::pass(faults::STEP_RUN);
         planned.step.run(context).await
     };
     // What a panic leaves behind is dropped with the try.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::page::{Page, Paged};
 use super::{Store, StoreError, changes};
+use crate::faults::Boundary;
 
 /// Writes an entry in the transaction of the change it tells of: there is no
 /// change without its entry, and no entry without its change. The other nodes
@@ -66,7 +67,7 @@ impl Store {
             + Send
             + 'static,
     {
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::CHANGE], move |tx| {
             Box::pin(async move {
                 let value = work(tx).await?;
                 record(tx, entry).await?;

@@ -13,6 +13,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{CHUNK, Store, StoreError, changes};
+use crate::faults::Boundary;
 
 /// What the store has, as far as files can concern it.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +95,7 @@ impl Store {
     /// [`StoreError::Stale`] if what it rests on has changed since it was
     /// read, [`StoreError::Conflict`] if a name was taken since.
     pub async fn apply(&self, changes: Changes) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::CHANGE], move |tx| {
             Box::pin(async move {
                 // The order of the tables is that of every other transaction:
                 // two that change the same rows wait, and do not deadlock.

@@ -7,6 +7,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, Select};
 use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::faults::Boundary;
 
 /// Every query of executions by a caller starts here, in scope.
 fn of(deployment_id: Uuid) -> Select<execution::Entity> {
@@ -57,7 +58,7 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn request_cancel(&self, deployment_id: Uuid, id: Uuid) -> Result<bool, StoreError> {
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::CANCEL], move |tx| {
             Box::pin(async move {
                 let asked = execution::Entity::update_many()
                     .col_expr(execution::Column::CancelRequested, Expr::value(true))

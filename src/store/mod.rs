@@ -37,6 +37,7 @@ use sea_orm::{
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use crate::faults::{self, Boundary};
 use pools::Pools;
 pub use pools::still_answers;
 
@@ -192,12 +193,33 @@ impl Store {
             + Send
             + 'static,
     {
+        self.write_at(vec![Boundary::WRITE], work).await
+    }
+
+    /// [`Store::write`], saying for the fault points what the commit is of.
+    pub(super) async fn write_at<T, F>(
+        &self,
+        boundaries: Vec<Boundary>,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a DatabaseTransaction) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
         let writer = self.writer.clone();
         let transaction = async move {
             let transaction = begin(&writer).await?;
-            match work(&transaction).await {
+            let worked = async {
+                let value = work(&transaction).await?;
+                faults::before(&boundaries).await?;
+                Ok(value)
+            };
+            match worked.await {
                 Ok(value) => {
                     transaction.commit().await?;
+                    faults::after(&boundaries).await?;
                     Ok(value)
                 }
                 Err(error) => {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::executions::unfinished;
 use super::{Store, StoreError};
+use crate::faults::Boundary;
 
 impl Store {
     fn now_ms(&self) -> SimpleExpr {
@@ -31,7 +32,7 @@ impl Store {
     /// work may have been taken over.
     pub async fn heartbeat(&self, id: Uuid) -> Result<(), StoreError> {
         let now = self.now_ms();
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::HEARTBEAT], move |tx| {
             Box::pin(async move {
                 let beaten = node::Entity::update_many()
                     .col_expr(node::Column::HeartbeatMs, now)
@@ -56,7 +57,7 @@ impl Store {
             heartbeat_ms: Set(0),
             started_at: Set(crate::clock::now()),
         };
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::REGISTER], move |tx| {
             Box::pin(async move {
                 if alone {
                     node::Entity::delete_many().exec(tx).await?;
@@ -79,7 +80,7 @@ impl Store {
     /// The store's.
     pub async fn bury_silent_nodes(&self, lease_ms: i64) -> Result<u64, StoreError> {
         let deadline = self.now_ms().sub(lease_ms);
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::BURY], move |tx| {
             Box::pin(async move {
                 let silent = Expr::col(node::Column::HeartbeatMs).lt(deadline);
                 Ok(node::Entity::delete_many().filter(silent).exec(tx).await?.rows_affected)
@@ -98,7 +99,7 @@ impl Store {
         owner: Uuid,
         limit: u64,
     ) -> Result<Vec<execution::Model>, StoreError> {
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::CLAIM], move |tx| {
             Box::pin(async move {
                 let living = Query::select().column(node::Column::Id).from(node::Entity).to_owned();
                 let orphaned = Condition::any()
@@ -152,7 +153,7 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn hand_back(&self, owner: Uuid) -> Result<u64, StoreError> {
-        self.write(move |tx| {
+        self.write_at(vec![Boundary::HAND_BACK], move |tx| {
             Box::pin(async move {
                 let given = execution::Entity::update_many()
                     .col_expr(execution::Column::Owner, Expr::value(None::<Uuid>))

@@ -26,6 +26,7 @@ mod docs;
 mod documents;
 mod event_stream;
 mod events;
+mod faults;
 mod intake;
 mod invoices;
 mod isolation;

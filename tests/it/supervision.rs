@@ -1,6 +1,7 @@
 //! Actors and steps that die, and what their callers notice of it.
 
 use futures_util::future::join_all;
+use millrace::faults::{DEPLOYMENT_ADMIT, STEP_RUN};
 use millrace::store::Store;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -20,9 +21,9 @@ on_each_database! {
         };
         // While these wait for their turns, the actor dies among further ones.
         let before = join_all((0..20).map(submit)).await;
-        fail::cfg("deployment-admit", "1*panic(killed by a test)").unwrap();
+        fail::cfg(DEPLOYMENT_ADMIT, "1*panic(killed by a test)").unwrap();
         let during = join_all((20..40).map(submit)).await;
-        fail::remove("deployment-admit");
+        fail::remove(DEPLOYMENT_ADMIT);
         let after = submit(40).await;
         assert_eq!(after.status(), 202, "the next request is served");
         let mut accepted = 0;
@@ -46,12 +47,12 @@ on_each_database! {
     async fn a_step_that_panics_fails_its_document_and_nothing_else(database) {
         let server = Server::start(&database).await;
         let target = server.api.deploy(json!([{"uses": "template", "with": {"template": "x"}}])).await;
-        fail::cfg("step-run", "1*panic(killed by a test)").unwrap();
+        fail::cfg(STEP_RUN, "1*panic(killed by a test)").unwrap();
         let body = json!({"input_data": 1, "documents": [
             {"name": "a", "content_base64": "YQ=="}, {"name": "b", "content_base64": "Yg=="}]});
         let id = server.api.accepted(&target, &body).await;
         let status = server.api.ended(&target, &id).await;
-        fail::remove("step-run");
+        fail::remove(STEP_RUN);
         assert_eq!(status["status"], "COMPLETED");
         assert_eq!(status["documents"], json!({"total": 2, "done": 2, "failed": 1}));
         let result = server.api.result(&target, &id).await;

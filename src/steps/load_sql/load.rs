@@ -15,6 +15,7 @@ use super::failure::{invalid, translate, unavailable};
 use super::rows::Source;
 use super::table::TableName;
 use super::{Mode, ledger};
+use crate::faults;
 use crate::steps::{StepError, offload};
 
 /// Time for a whole load, once its transaction has begun.
@@ -84,6 +85,8 @@ impl Load {
             Ok(loaded) => {
                 let committed = transaction.commit().await;
                 committed.map_err(|error| translate(&error, "committing"))?;
+                let after = faults::at(faults::LOAD_AFTER_COMMIT).await;
+                after.map_err(|_| unavailable("the answer to the commit is lost"))?;
                 Ok(loaded)
             }
             Err(failure) => {

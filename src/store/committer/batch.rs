@@ -15,6 +15,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{Claim, CommitError, Store, StoreError, Write};
+use crate::faults::Boundary;
 use crate::store::executions::unfinished;
 use accepted::{Acceptances, Accepted, insert_references, reference};
 use progress::{begin, end, ending_values, insert_steps, step_key};
@@ -27,7 +28,25 @@ pub(super) async fn commit(
     store: &Store,
     writes: Vec<Write>,
 ) -> Result<Vec<Result<(), CommitError>>, StoreError> {
-    store.write(move |transaction| Box::pin(apply(transaction, writes))).await
+    let boundaries = boundaries(&writes);
+    store.write_at(boundaries, move |transaction| Box::pin(apply(transaction, writes))).await
+}
+
+/// Each kind of write in a batch has its own fault points.
+fn boundaries(writes: &[Write]) -> Vec<Boundary> {
+    let mut found = Vec::new();
+    for write in writes {
+        let boundary = match write {
+            Write::Accept(..) | Write::Rerun(..) => Boundary::ACCEPT,
+            Write::Begin(..) => Boundary::BEGIN,
+            Write::Step(..) => Boundary::STEP,
+            Write::End(..) => Boundary::END,
+        };
+        if !found.contains(&boundary) {
+            found.push(boundary);
+        }
+    }
+    found
 }
 
 async fn apply(
