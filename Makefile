@@ -24,7 +24,8 @@ test-docs: ## Open the documentation pages in a browser and run their examples
 	scripts/browser
 
 chaos: export KILLS ?= 200
-chaos: ## Kill, pause and restart servers under load; KILLS=20 for a short run, SEED=… to repeat one
+chaos: export RESTARTS ?= 100
+chaos: ## Kill, pause and restart servers and Postgres under load; SEED=… repeats a run
 	scripts/cargo-tool nextest
 	scripts/postgres with cargo nextest run --test it --run-ignored only --no-capture -E 'test(/::chaos_of_/)'
 

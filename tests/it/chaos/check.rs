@@ -10,12 +10,15 @@ use super::history::{CancelAnswer, Event, File, Record, Seen, Span, Told};
 
 /// What the run allows.
 pub struct Rules<'a> {
-    /// Longest time that servers may be there before an accepted execution
-    /// has ended. Time without a server does not count.
+    /// Longest time for which a server may be there without a break before
+    /// what was accepted has ended.
     pub limit: Duration,
     /// Whether executions and documents may fail: where what they load into
     /// was away too.
     pub may_fail: bool,
+    /// Whether a server that is told to end must answer every call that it has
+    /// taken on.
+    pub answers_to_the_end: bool,
     /// Whether repeats of a submission must meet the first one.
     pub once_per_marker: bool,
     /// Output for a marker and the name of a file.
@@ -40,9 +43,13 @@ pub struct Verdict {
     pub accepted: usize,
     /// Executions by their last status.
     pub ended: BTreeMap<String, usize>,
-    /// Longest time with a server from the acceptance, or from the return of a
-    /// server after it, to the end.
+    /// Calls that broke while a server ended in order.
+    pub torn: usize,
+    /// Longest time from an acceptance, or a server's return after it, to the
+    /// end, without a break.
     pub slowest: Duration,
+    /// The longest, all times together in which a server was there.
+    pub slowest_in_sum: Duration,
 }
 
 /// What is known of one execution.
@@ -63,13 +70,18 @@ struct Known<'a> {
 pub fn check(told: &Told, rows: &[Row], tables: &[&str], rules: &Rules) -> Verdict {
     let mut verdict = Verdict::default();
     let known = sort(&told.records, rules, &mut verdict.faults);
-    judge_ends_in_order(told, &mut verdict.faults);
+    let torn = torn_in_order(told);
+    verdict.torn = torn.len();
+    if rules.answers_to_the_end {
+        let fault = |call| format!("a server that was told to end left a call unanswered: {call}");
+        verdict.faults.extend(torn.into_iter().map(fault));
+    }
     let loaded = count(rows, rules, &mut verdict.faults);
     verdict.accepted = known.len();
     for (id, execution) in &known {
         let mut faults = Vec::new();
         let last = judge_statuses(execution, rules, &mut faults);
-        judge_end_time(execution, &told.up, rules, &mut verdict.slowest, &mut faults);
+        judge_end_time(execution, &told.up, rules, &mut verdict, &mut faults);
         judge_cancels(execution, last, &mut faults);
         judge_events(execution, last, &mut faults);
         judge_results(execution, last, rules, &mut faults);
@@ -125,7 +137,7 @@ fn sort<'a>(
         match seen {
             Seen::Accepted { .. } | Seen::Torn { .. } => {}
             Seen::Status { id, status } => {
-                known.entry(id).or_default().statuses.push((*asked, *answered, status))
+                known.entry(id).or_default().statuses.push((*asked, *answered, status));
             }
             Seen::Result { id, files } => {
                 known.entry(id).or_default().statuses.push((*asked, *answered, "COMPLETED"));
@@ -140,14 +152,17 @@ fn sort<'a>(
     known
 }
 
-/// A server that is told to end answers what it has taken on.
-fn judge_ends_in_order(told: &Told, faults: &mut Vec<String>) {
-    for Record { asked, answered, seen } in &told.records {
-        let Seen::Torn { call } = seen else { continue };
-        if told.ends_in_order.iter().any(|end| *asked <= end.to && *answered >= end.from) {
-            faults.push(format!("a server that was told to end left a call unanswered: {call}"));
-        }
-    }
+/// Calls that broke while a server that had been told to end did so.
+fn torn_in_order(told: &Told) -> Vec<&str> {
+    let within = |record: &Record| {
+        let overlaps = |end: &Span| record.asked <= end.to && record.answered >= end.from;
+        told.ends_in_order.iter().any(overlaps)
+    };
+    let torn = told.records.iter().filter_map(|record| match &record.seen {
+        Seen::Torn { call } => within(record).then_some(call.as_str()),
+        _ => None,
+    });
+    torn.collect()
 }
 
 /// Rows by table, execution and file; each may be there once.
@@ -206,23 +221,23 @@ fn judge_statuses<'a>(
     last
 }
 
-/// It ends within the limit, counting the time in which a server was there.
+/// It ends within the limit once a server is there and stays there.
 fn judge_end_time(
     execution: &Known,
     up: &[Span],
     rules: &Rules,
-    slowest: &mut Duration,
+    verdict: &mut Verdict,
     faults: &mut Vec<String>,
 ) {
     let ended = execution.statuses.iter().filter(|seen| is_terminal(seen.2));
     let Some(ended) = ended.map(|seen| seen.1).min() else { return };
-    let waited: Duration = up
-        .iter()
-        .map(|span| span.to.min(ended).saturating_sub(span.from.max(execution.accepted)))
-        .sum();
-    *slowest = waited.max(*slowest);
-    if waited > rules.limit {
-        faults.push(format!("ended after {} ms with a server", waited.as_millis()));
+    let waits =
+        up.iter().map(|span| span.to.min(ended).saturating_sub(span.from.max(execution.accepted)));
+    let longest = waits.clone().max().unwrap_or_default();
+    verdict.slowest = longest.max(verdict.slowest);
+    verdict.slowest_in_sum = waits.sum::<Duration>().max(verdict.slowest_in_sum);
+    if longest > rules.limit {
+        faults.push(format!("a server was there for {} ms before it ended", longest.as_millis()));
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
+use futures_util::future::join_all;
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -19,6 +20,9 @@ use crate::support::{Api, PATIENCE, Target};
 
 /// Between two tries where nobody answered.
 const AWAY: Duration = Duration::from_millis(20);
+
+/// Between two looks at one execution.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Longest pause that a client makes because it was asked to, so that the load
 /// stays up.
@@ -84,7 +88,6 @@ impl Load {
             Err(error) => {
                 self.unanswered.fetch_add(1, Ordering::Relaxed);
                 if !error.is_connect() {
-                    let call = format!("{call}: {error:?}");
                     self.history.note(asked, Seen::Torn { call });
                 }
                 tokio::time::sleep(AWAY).await;
@@ -153,7 +156,11 @@ impl Load {
     /// tells.
     async fn to_its_end(&self, rng: &mut Rng, target: &Target, id: &str) {
         let wait = rng.u32(0..3);
-        let polling = async { while !self.status(rng, target, id, wait).await {} };
+        let polling = async {
+            while !self.status(rng, target, id, wait).await {
+                tokio::time::sleep(POLL).await;
+            }
+        };
         let _ = tokio::time::timeout(PATIENCE, polling).await;
     }
 
@@ -237,11 +244,23 @@ impl Load {
                 let status = (event.kind == "status").then(|| event.brief());
                 events.push(Event { place: event.place(), status });
             }
+            tokio::time::sleep(POLL).await;
         }
         self.history.note(asked, Seen::Events { id: id.to_owned(), events });
     }
 
-    /// Submits a few, follows each to its end, reads old ones again; until the
+    /// Follows an execution to its end, and reads its result.
+    async fn see_through(&self, mut rng: Rng, target: &Target, id: &str) {
+        match rng.u32(0..8) {
+            0 => self.cancel(&mut rng, target, id).await,
+            1 => self.follow(&mut rng, target, id).await,
+            _ => {}
+        }
+        self.to_its_end(&mut rng, target, id).await;
+        self.result(&mut rng, target, id).await;
+    }
+
+    /// Submits a few, follows all of them to its end, reads old ones again; until the
     /// run is over.
     pub async fn client(self: Arc<Self>, number: usize, seed: u64) -> Vec<(String, Marker)> {
         let mut rng = Rng::with_seed(seed.wrapping_add(number as u64));
@@ -256,16 +275,10 @@ impl Load {
                     mine.push((id, marker));
                 }
             }
-            for (id, marker) in &mine[before..] {
-                let target = marker.target(&self.targets);
-                match rng.u32(0..8) {
-                    0 => self.cancel(&mut rng, target, id).await,
-                    1 => self.follow(&mut rng, target, id).await,
-                    _ => {}
-                }
-                self.to_its_end(&mut rng, target, id).await;
-                self.result(&mut rng, target, id).await;
-            }
+            let seen = mine[before..]
+                .iter()
+                .map(|(id, marker)| self.see_through(rng.fork(), marker.target(&self.targets), id));
+            join_all(seen.collect::<Vec<_>>()).await;
             if let Some((id, marker)) = rng.choice(&mine) {
                 let target = marker.target(&self.targets);
                 self.status(&mut rng, target, id, 0).await;

@@ -1,10 +1,13 @@
 //! The history of a run: every answer that clients got, and when servers were
 //! there to give one.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use super::check::is_terminal;
 
 /// What a client learnt. Names and statuses are as on the wire.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +86,23 @@ struct Pages {
     since: Duration,
     up: Vec<Span>,
     ends_in_order: Vec<Span>,
+    /// When those were accepted that nobody has seen to end.
+    open: BTreeMap<String, Duration>,
+}
+
+impl Pages {
+    fn enter(&mut self, record: Record) {
+        match &record.seen {
+            Seen::Accepted { id, .. } => {
+                self.open.insert(id.clone(), record.answered);
+            }
+            Seen::Status { id, status } if is_terminal(status) => {
+                self.open.remove(id);
+            }
+            _ => {}
+        }
+        self.records.push(record);
+    }
 }
 
 /// What a history says.
@@ -108,7 +128,7 @@ impl History {
     /// Notes what was asked at `asked` and has just been answered.
     pub fn note(&self, asked: Duration, seen: Seen) {
         let record = Record { asked, answered: self.now(), seen };
-        self.with(|pages| pages.records.push(record));
+        self.with(|pages| pages.enter(record));
     }
 
     /// A server is ready to answer.
@@ -151,6 +171,11 @@ impl History {
             let ends_in_order = pages.ends_in_order.clone();
             Told { records: pages.records.clone(), up, ends_in_order }
         })
+    }
+
+    /// Executions accepted before `time` that nobody has seen to end.
+    pub fn open_since_before(&self, time: Duration) -> usize {
+        self.with(|pages| pages.open.values().filter(|accepted| **accepted < time).count())
     }
 
     /// Answers so far.

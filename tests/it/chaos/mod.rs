@@ -11,6 +11,7 @@ mod run;
 mod stage;
 mod workload;
 
+use crate::own_postgres::OwnPostgres;
 use crate::support::Database;
 use run::Run;
 
@@ -28,8 +29,8 @@ fn seed() -> u64 {
     number("SEED", u64::from(fastrand::u32(..)))
 }
 
-fn kills() -> usize {
-    usize::try_from(number("KILLS", 20)).unwrap()
+fn count(name: &str) -> usize {
+    usize::try_from(number(name, 20)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,8 +39,9 @@ async fn chaos_of_kills_on_sqlite_loses_nothing_and_doubles_nothing() {
     let seed = seed();
     let database = Database::sqlite();
     let destination = format!("sqlite://{}?mode=rwc", database.path("destination.db"));
-    let plan = plan::kills(seed, kills(), 1);
-    Run { name: "kills on SQLite", seed, plan, nodes: 1 }.go(database, &destination).await;
+    let plan = plan::kills(seed, count("KILLS"), 1);
+    let run = Run { name: "kills on SQLite", seed, plan, nodes: 1, may_fail: false };
+    run.go(database, None, &destination).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,6 +64,22 @@ async fn postgres(name: &'static str, nodes: usize) {
         return;
     };
     let seed = seed();
-    let plan = plan::kills(seed, kills(), nodes);
-    Run { name, seed, plan, nodes }.go(database, &destination.url).await;
+    let plan = plan::kills(seed, count("KILLS"), nodes);
+    let run = Run { name, seed, plan, nodes, may_fail: false };
+    run.go(database, None, &destination.url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "make chaos"]
+async fn chaos_of_outages_of_postgres_loses_nothing_and_doubles_nothing() {
+    let name = "restarts of Postgres";
+    let Some(postgres) = OwnPostgres::start() else {
+        println!("skipped: {name} need Postgres");
+        return;
+    };
+    let (database, destination) = (postgres.database().await, postgres.database().await);
+    let seed = seed();
+    let plan = plan::outages(seed, count("RESTARTS"));
+    let run = Run { name, seed, plan, nodes: 1, may_fail: true };
+    run.go(database, Some(postgres), &destination.url).await;
 }

@@ -19,6 +19,8 @@ pub enum Blow {
     Pause(Duration),
     /// SIGTERM, and a start once it has ended.
     Terminate,
+    /// The database stops at once and stays away for so long.
+    Outage(Duration),
 }
 
 impl Blow {
@@ -38,7 +40,13 @@ pub struct Disturbance {
     pub rest: Duration,
     pub node: usize,
     pub blow: Blow,
+    /// Whether there is peace after it until all that was accepted before has
+    /// ended.
+    pub settles: bool,
 }
+
+/// Every so many blows there is peace.
+const SETTLES_EVERY: usize = 10;
 
 fn millis(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(rng.u64(range))
@@ -59,15 +67,30 @@ pub fn kills(seed: u64, count: usize, nodes: usize) -> Vec<Disturbance> {
             _ => Blow::Terminate,
         };
         killed += blow.kills();
-        plan.push(Disturbance { rest: millis(&mut rng, 0..1500), node: rng.usize(0..nodes), blow });
+        let (rest, node) = (millis(&mut rng, 0..1500), rng.usize(0..nodes));
+        let settles = (plan.len() + 1).is_multiple_of(SETTLES_EVERY);
+        plan.push(Disturbance { rest, node, blow, settles });
     }
     plan
+}
+
+/// So many outages of the database.
+pub fn outages(seed: u64, count: usize) -> Vec<Disturbance> {
+    let mut rng = Rng::with_seed(seed);
+    let disturbances = (1..=count).map(|n| Disturbance {
+        rest: millis(&mut rng, 200..1500),
+        node: 0,
+        blow: Blow::Outage(millis(&mut rng, 0..5000)),
+        settles: n.is_multiple_of(SETTLES_EVERY),
+    });
+    disturbances.collect()
 }
 
 #[test]
 fn a_seed_gives_the_same_plan_again_and_another_one_another() {
     assert_eq!(kills(7, 100, 2), kills(7, 100, 2));
     assert_ne!(kills(7, 100, 2), kills(8, 100, 2));
+    assert_eq!(outages(7, 10), outages(7, 10));
     let killed: usize = kills(7, 100, 2).iter().map(|of| of.blow.kills()).sum();
     assert!((100..=101).contains(&killed), "{killed}");
 }

@@ -9,9 +9,11 @@ use futures_util::{StreamExt, stream};
 
 use super::check::{Rules, Verdict, check};
 use super::clients::Load;
+use super::history::History;
 use super::plan::Disturbance;
 use super::stage::{Done, Stage};
 use super::workload::{Marker, TABLES, Targets, expected, rows};
+use crate::own_postgres::OwnPostgres;
 use crate::support::Database;
 
 /// Clients at once. Each has up to three executions under way, so that what is
@@ -20,6 +22,9 @@ const CLIENTS: usize = 12;
 
 /// What is accepted ends within this time of a server's return.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks whether all has ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Faults that are printed.
 const TOLD: usize = 20;
@@ -33,6 +38,8 @@ pub struct Run {
     pub seed: u64,
     pub plan: Vec<Disturbance>,
     pub nodes: usize,
+    /// Where executions may fail because what they load into is away too.
+    pub may_fail: bool,
 }
 
 impl Run {
@@ -40,10 +47,10 @@ impl Run {
     ///
     /// # Panics
     /// If the history breaks a rule.
-    pub async fn go(self, database: Database, destination: &str) {
+    pub async fn go(self, database: Database, postgres: Option<OwnPostgres>, destination: &str) {
         let (name, seed) = (self.name, self.seed);
         println!("chaos, {name}: seed {seed}; SEED={seed} repeats the plan");
-        let mut stage = Stage::open(database, destination, self.nodes).await;
+        let mut stage = Stage::open(database, postgres, destination, self.nodes).await;
         let addresses = stage.addresses();
         let targets = Targets::deploy(&addresses[0].borrow().clone()).await;
         let load = Arc::new(Load::new(targets, addresses));
@@ -53,6 +60,9 @@ impl Run {
         for (n, disturbance) in self.plan.iter().enumerate() {
             tokio::time::sleep(disturbance.rest).await;
             stage.deal(disturbance, &load.history).await;
+            if disturbance.settles {
+                settle(&load.history).await;
+            }
             if (n + 1).is_multiple_of(self.plan.len().div_ceil(LINES)) {
                 self.tell_progress(n + 1, &load);
             }
@@ -65,8 +75,13 @@ impl Run {
         read_all_again(&load, &submitted).await;
         let destination = sea_orm::Database::connect(destination).await.unwrap();
         let rows = rows(&destination).await;
-        let rules =
-            Rules { limit: LIMIT, may_fail: false, once_per_marker: false, expected: &expected };
+        let rules = Rules {
+            limit: LIMIT,
+            may_fail: self.may_fail,
+            answers_to_the_end: false,
+            once_per_marker: false,
+            expected: &expected,
+        };
         let verdict = check(&load.history.read(), &rows, TABLES, &rules);
         self.report(&load, &stage.done, rows.len(), &verdict);
         assert!(verdict.faults.is_empty(), "{}", self.faults(&verdict, &stage.log()));
@@ -83,14 +98,16 @@ impl Run {
     }
 
     fn report(&self, load: &Load, done: &Done, rows: usize, verdict: &Verdict) {
-        let Done { kills, killed_in_start, pauses, terminations } = done;
+        let Done { kills, killed_in_start, pauses, terminations, outages } = done;
         println!(
             "chaos, {}: seed {}, {} s\n  \
              {kills} SIGKILLs ({killed_in_start} of them during a start), {pauses} pauses, \
-             {terminations} SIGTERMs\n  \
+             {terminations} SIGTERMs, {outages} stops of Postgres\n  \
              {} executions accepted, ended as {:?}, {rows} rows loaded\n  \
-             {} answers in the history; {} calls got none, {} were refused for now\n  \
-             slowest end: {} ms after the acceptance, or the server's return\n  \
+             {} answers in the history; {} calls got none ({} of them from a server that ended \
+             in order), {} were refused for now\n  \
+             slowest end: {} ms after the acceptance, or the server's return \
+             ({} ms over several lives)\n  \
              faults: {}",
             self.name,
             self.seed,
@@ -99,8 +116,10 @@ impl Run {
             verdict.ended,
             load.history.len(),
             load.unanswered.load(Ordering::Relaxed),
+            verdict.torn,
             load.refused.load(Ordering::Relaxed),
             verdict.slowest.as_millis(),
+            verdict.slowest_in_sum.as_millis(),
             verdict.faults.len(),
         );
     }
@@ -117,6 +136,14 @@ impl Run {
             let _ = writeln!(text, "  {line}");
         });
         text
+    }
+}
+
+/// Peace until all that was accepted before has ended, or is late.
+async fn settle(history: &History) {
+    let before = history.now();
+    while history.open_since_before(before) > 0 && history.now() < before + 2 * LIMIT {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

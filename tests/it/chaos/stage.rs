@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::history::History;
 use super::plan::{Blow, Disturbance, LEASE};
+use crate::own_postgres::OwnPostgres;
 use crate::support::{Api, Database, ORG, Process, Starting};
 
 /// Settings of every node. What runs while its server is killed again and
@@ -17,6 +18,8 @@ const SETTINGS: &[(&str, &str)] = &[("MILLRACE_ENGINE__MAX_RECOVERIES", "100000"
 /// Nodes of one installation.
 pub struct Stage {
     database: Database,
+    /// Where the database can be stopped.
+    postgres: Option<OwnPostgres>,
     nodes: Vec<Node>,
     /// What was done.
     pub done: Done,
@@ -29,6 +32,7 @@ pub struct Done {
     pub killed_in_start: usize,
     pub pauses: usize,
     pub terminations: usize,
+    pub outages: usize,
 }
 
 struct Node {
@@ -39,7 +43,12 @@ struct Node {
 
 impl Stage {
     /// Starts so many nodes, which load into `destination`.
-    pub async fn open(database: Database, destination: &str, nodes: usize) -> Self {
+    pub async fn open(
+        database: Database,
+        postgres: Option<OwnPostgres>,
+        destination: &str,
+        nodes: usize,
+    ) -> Self {
         let config = format!(
             "[engine]\nlease_seconds = {}\n[[connections]]\norg_id = \"{ORG}\"\n\
              name = \"destination\"\nkind = \"sql\"\nurl = {}\n",
@@ -53,7 +62,7 @@ impl Stage {
             let address = watch::Sender::new(process.api.clone());
             started.push(Node { process: Some(process), address });
         }
-        Self { database, nodes: started, done: Done::default() }
+        Self { database, postgres, nodes: started, done: Done::default() }
     }
 
     /// Where the nodes are, also after their next starts.
@@ -93,6 +102,14 @@ impl Stage {
                 assert!(ended, "it ends well when it is told to");
                 history.ended_in_order(told);
                 self.done.terminations += 1;
+            }
+            Blow::Outage(time) => {
+                let postgres = self.postgres.as_mut().unwrap();
+                postgres.stop_immediate();
+                tokio::time::sleep(time).await;
+                postgres.restart();
+                self.done.outages += 1;
+                node.process = Some(process);
             }
         }
         self.done.kills += disturbance.blow.kills();
