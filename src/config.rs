@@ -165,6 +165,7 @@ pub struct RetentionConfig {
     pub batch: usize,
     pub tombstone_days: u32,
     pub grace_seconds: u64,
+    pub idempotency_hours: u32,
 }
 
 /// What the engine needs to keep house.
@@ -322,6 +323,11 @@ impl Config {
                 "retention.grace_seconds",
                 self.retention.grace_seconds >= LEAST_GRACE,
                 "must be 7200 or more",
+            ),
+            (
+                "retention.idempotency_hours",
+                (24..=87_600).contains(&self.retention.idempotency_hours),
+                "must be from 24 to 87600",
             ),
             ("engine.lease_seconds", self.engine.lease_seconds >= 2, "must be 2 or more"),
             (

@@ -84,6 +84,7 @@ codes! {
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, ClientError, "Send `application/json` or `multipart/form-data`.";
     UnsupportedDocument = "unsupported_document", UNPROCESSABLE_ENTITY, ClientError, "The deployment does not take this type of document.";
+    IdempotencyMismatch = "idempotency_mismatch", UNPROCESSABLE_ENTITY, ClientError, "Another request was accepted under this `Idempotency-Key`; send a new key.";
     ExecutionFailed = "execution_failed", UNPROCESSABLE_ENTITY, ClientError, "The execution failed.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, ClientError, "Too many requests for this deployment.";
     QueueFull = "queue_full", TOO_MANY_REQUESTS, ClientError, "Too many executions of this deployment wait already.";
@@ -207,6 +208,13 @@ impl ApiError {
         self
     }
 
+    /// Sets whether the submission had been accepted before.
+    #[must_use]
+    pub fn replayed(mut self, is_replay: bool) -> Self {
+        self.headers.extend(replay_header(is_replay));
+        self
+    }
+
     /// The code of the table's row.
     pub fn code(&self) -> Code {
         self.code
@@ -287,6 +295,13 @@ pub fn rate_headers(rate: &RateState) -> [(HeaderName, HeaderValue); 3] {
         (HeaderName::from_static("ratelimit-remaining"), HeaderValue::from(rate.remaining)),
         (HeaderName::from_static("ratelimit-reset"), HeaderValue::from(reset)),
     ]
+}
+
+/// `Idempotent-Replayed`, of answers to a submission that had been accepted
+/// before under its key.
+pub fn replay_header(is_replay: bool) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_static("idempotent-replayed");
+    is_replay.then(|| (name, HeaderValue::from_static("true")))
 }
 
 /// Whole seconds, rounded up, at least one: who waits that long passes.

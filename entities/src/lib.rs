@@ -14,6 +14,7 @@ pub mod enums;
 pub mod execution;
 pub mod execution_tag;
 pub mod former_deployment;
+pub mod idempotency_key;
 pub mod key_use;
 pub mod node;
 pub mod organisation;

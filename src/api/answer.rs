@@ -16,7 +16,7 @@ use schemars::schema::{SchemaObject, SubschemaValidation};
 use serde::Serialize;
 
 use crate::engine::limiter::RateState;
-use crate::error::{ApiError, ApiResult, Code, RefusalBody, rate_headers};
+use crate::error::{ApiError, ApiResult, Code, RefusalBody, rate_headers, replay_header};
 
 /// A header of an answer, for the document.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,7 @@ pub enum Field {
     Allow,
     Authenticate,
     Etag,
+    IdempotentReplayed,
     Location,
     RateLimit,
     RateRemaining,
@@ -36,11 +37,15 @@ pub enum Field {
 impl Field {
     /// Name, meaning and type.
     const fn row(self) -> (&'static str, &'static str, InstanceType) {
-        use InstanceType::{Integer, String};
+        use InstanceType::{Boolean, Integer, String};
         match self {
             Self::Allow => ("Allow", "Methods that are allowed here", String),
             Self::Authenticate => ("WWW-Authenticate", "What would open: `Bearer`", String),
             Self::Etag => ("ETag", "The revision, for `If-Match`", String),
+            Self::IdempotentReplayed => {
+                let text = "`true` where the submission had been accepted before under its key";
+                ("Idempotent-Replayed", text, Boolean)
+            }
             Self::Location => ("Location", "Where to look next", String),
             Self::RateLimit => ("RateLimit-Limit", "Requests that may come at once", Integer),
             Self::RateRemaining => ("RateLimit-Remaining", "How many of them are left", Integer),
@@ -94,6 +99,13 @@ impl<T> Answer<T> {
     #[must_use]
     pub fn location(self, place: &str) -> Self {
         self.header(LOCATION, place)
+    }
+
+    /// Whether the submission had been accepted before.
+    #[must_use]
+    pub fn replayed(mut self, is_replay: bool) -> Self {
+        self.headers.extend(replay_header(is_replay));
+        self
     }
 
     /// When to look next, in seconds.
@@ -213,7 +225,7 @@ impl ApiErrorComponent for ApiError {
             let headers = described(match status.as_str() {
                 "401" => &[Field::Authenticate],
                 "405" => &[Field::Allow],
-                "422" => &[Field::Location],
+                "409" | "422" => &[Field::Location, Field::IdempotentReplayed],
                 "429" => {
                     &[Field::RetryAfter, Field::RateLimit, Field::RateRemaining, Field::RateReset]
                 }

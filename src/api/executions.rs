@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::answer::{Answer, time};
 use super::auth::Caller;
-use super::intake::{Intake, Submission};
+use super::intake::{IDEMPOTENCY_KEY, Intake, Submission};
 use super::query::Query;
 use super::{ExecutionId, State};
+use crate::engine::acceptance::{self, AcceptError};
 use crate::engine::deployment::{Admission, Refusal};
 use crate::engine::directory::{self, Entry};
 use crate::engine::lifecycle::{self, Status};
@@ -51,7 +52,7 @@ pub async fn submit(
 ) -> ApiResult<Answer<Submitted>> {
     let entry = &caller.0.entry;
     admitted(&state, entry, async |admission| {
-        let Accepted { id, timeout, mut progress, stored } =
+        let Accepted { id, timeout, mut progress, stored, is_replay } =
             accept(&state, &caller.0, admission, submission).await?;
         let place = Urls::of(&state, entry, id).status;
         if timeout > 0 && lifecycle::is_terminal(progress.status) {
@@ -59,14 +60,14 @@ pub async fn submit(
                 Err(error) if error.code() == Code::StoreUnavailable => progress = stored,
                 answered => {
                     return answered
-                        .map(|answer| answer.location(&place))
-                        .map_err(|error| error.location(&place));
+                        .map(|answer| answer.location(&place).replayed(is_replay))
+                        .map_err(|error| error.location(&place).replayed(is_replay));
                 }
             }
         }
         let body = submitted(&state, entry, id, &progress).await?;
         let answer = Answer::with_status(StatusCode::ACCEPTED, body);
-        Ok(answer.location(&place).retry_after(POLL_SECONDS))
+        Ok(answer.location(&place).retry_after(POLL_SECONDS).replayed(is_replay))
     })
     .await
 }
@@ -178,6 +179,7 @@ pub(super) struct Accepted {
     /// Where it stood when it was stored. A store that goes away later must
     /// not turn this into a refusal: the caller would send it again.
     pub(super) stored: Progress,
+    pub(super) is_replay: bool,
 }
 
 pub(super) async fn accept(
@@ -186,16 +188,21 @@ pub(super) async fn accept(
     admission: Admission,
     submission: Submission,
 ) -> ApiResult<Accepted> {
-    let Intake { request, documents, timeout } = submission.read(&admission.revision).await?;
-    let row = state.engine.accept(caller, admission, &request, &documents).await?;
-    let stored = Progress::from_row(&row);
+    let Intake { request, documents, timeout, keyed } =
+        submission.read(&admission.revision).await?;
+    let accepted = state.engine.accept(caller, admission, &request, &documents, keyed).await?;
+    let acceptance::Accepted { id, progress: stored, is_replay } = accepted;
     let mut progress = stored.clone();
     if timeout > 0 {
         let limit = Duration::from_secs(timeout.unsigned_abs().into());
-        let waited = state.engine.wait(&caller.entry, row.id, limit, |_| false).await;
-        progress = waited.unwrap_or(progress);
+        // What was accepted long ago may be gone; its acceptance stands.
+        let is_gone = |ended: &Progress| is_replay && refuse_expired(ended).is_err();
+        match state.engine.wait(&caller.entry, id, limit, |_| false).await {
+            Ok(waited) if !is_gone(&waited) => progress = waited,
+            _ => {}
+        }
     }
-    Ok(Accepted { id: row.id, timeout, progress, stored })
+    Ok(Accepted { id, timeout, progress, stored, is_replay })
 }
 
 pub(super) fn refused(refusal: Refusal) -> ApiError {
@@ -211,18 +218,22 @@ pub(super) fn refused(refusal: Refusal) -> ApiError {
     }
 }
 
-impl From<CommitError> for ApiError {
-    fn from(error: CommitError) -> Self {
+impl From<AcceptError> for ApiError {
+    fn from(error: AcceptError) -> Self {
+        let error = match error {
+            AcceptError::Mismatch => {
+                let code = Code::IdempotencyMismatch;
+                return Self::at(code, IDEMPOTENCY_KEY, code.detail());
+            }
+            AcceptError::Commit(error) => error,
+        };
         match error {
             CommitError::Full => Self::new(Code::ServerBusy),
             CommitError::Unavailable(text) => {
                 tracing::warn!(error = text, "a submission was not stored");
                 Self::new(Code::StoreUnavailable)
             }
-            CommitError::Lost
-            | CommitError::Cancelled
-            | CommitError::Expired
-            | CommitError::Refused(_) => {
+            _ => {
                 tracing::error!(%error, "a submission could not be stored");
                 Self::new(Code::Internal)
             }

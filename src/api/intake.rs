@@ -10,10 +10,11 @@ use std::time::Duration;
 use actix_web::dev::Payload;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
-use apistos::paths::{MediaType, RequestBody};
+use apistos::paths::{MediaType, Parameter, ParameterDefinition, ParameterIn, RequestBody};
 use apistos::reference_or::ReferenceOr;
-use apistos::{ApiComponent, Schema};
+use apistos::{ApiComponent, InstanceType, Schema};
 use schemars::r#gen::SchemaGenerator;
+use schemars::schema::{SchemaObject, StringValidation};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -21,10 +22,12 @@ use uuid::Uuid;
 
 use super::State;
 use super::answer::{definitions, named};
+use super::auth::path_parameter;
 use super::body;
 use super::budget::Budget;
 use crate::documents::store::Stored;
 use crate::documents::{DocumentStore, StoreError};
+use crate::engine::idempotency::{Key, Keyed, MAX_KEY};
 use crate::engine::plan::Revision;
 use crate::engine::submission::{MAX_TAG, MAX_TAGS, Request, is_tag};
 use crate::error::{ApiError, ApiResult, Code};
@@ -33,11 +36,18 @@ use crate::steps::DocumentRef;
 /// Longest wait for a result within a submission, in seconds.
 pub const MAX_TIMEOUT: i32 = 300;
 
+/// The header that names a submission, so that it can be sent again.
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// What the header is for.
+pub(super) const KEY_MEANS: &str = "A name of the caller's choice for this submission. Sent again \
+    under the same key, it is not started again: the answer is the first one again";
+
 /// Characters of a document's name that are kept.
 const MAX_NAME: usize = 255;
 
 /// A submission as it came in.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Intake {
     /// Everything but documents.
     pub request: Request,
@@ -45,6 +55,8 @@ pub struct Intake {
     pub documents: Vec<DocumentRef>,
     /// Seconds to wait for the result; 0 or less for none.
     pub timeout: i32,
+    /// The key it is sent under, if any, and what it is.
+    pub keyed: Option<Keyed>,
 }
 
 /// The body of a submission, not read yet: admission comes first.
@@ -87,6 +99,7 @@ impl Submission {
         let services = &state.engine.context().services;
         let store = &services.documents;
         let media = body::media_type(&self.request)?;
+        let key = idempotency_key(&self.request)?;
         let reading = async {
             match media.as_str() {
                 "application/json" => json::read(&self.request, self.payload, &bounds, store).await,
@@ -101,8 +114,34 @@ impl Submission {
             .map_err(|_| ApiError::new(Code::RequestTimeout))??;
         check(&intake)?;
         checks::input_data(revision, &mut intake.request, &services.sandbox).await?;
-        Ok(intake)
+        match key {
+            Some(key) => body::off_thread(move || intake.keyed(key)).await,
+            None => Ok(intake),
+        }
     }
+}
+
+impl Intake {
+    fn keyed(mut self, key: Key) -> ApiResult<Self> {
+        let keyed = Keyed::new(key, &self.request, &self.documents);
+        self.keyed = Some(keyed.map_err(|_| ApiError::new(Code::Internal))?);
+        Ok(self)
+    }
+}
+
+/// `Idempotency-Key`, at most once.
+fn idempotency_key(request: &HttpRequest) -> ApiResult<Option<Key>> {
+    let mut given = request.headers().get_all(IDEMPOTENCY_KEY);
+    let key = match (given.next(), given.next()) {
+        (None, _) => return Ok(None),
+        (Some(key), None) => key.to_str().ok().and_then(Key::parse),
+        (Some(_), Some(_)) => None,
+    };
+    let wrong = || {
+        let detail = format!("one key of 1 to {MAX_KEY} visible ASCII characters, no blanks");
+        ApiError::at(Code::InvalidValue, IDEMPOTENCY_KEY, detail)
+    };
+    key.ok_or_else(wrong).map(Some)
 }
 
 fn check(intake: &Intake) -> ApiResult<()> {
@@ -147,6 +186,26 @@ impl ApiComponent for Submission {
 
     fn schema() -> Option<(String, ReferenceOr<Schema>)> {
         named::<json::JsonSubmission>()
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let validation = StringValidation {
+            pattern: Some("^[!-~]+$".into()),
+            max_length: MAX_KEY.try_into().ok(),
+            ..StringValidation::default()
+        };
+        let schema = SchemaObject {
+            instance_type: Some(InstanceType::String.into()),
+            string: Some(Box::new(validation)),
+            ..SchemaObject::default()
+        };
+        let schema = Box::new(ReferenceOr::Object(Schema::Object(schema)));
+        vec![Parameter {
+            _in: ParameterIn::Header,
+            required: Some(false),
+            definition: Some(ParameterDefinition::Schema(schema)),
+            ..path_parameter(IDEMPOTENCY_KEY, KEY_MEANS)
+        }]
     }
 
     fn request_body() -> Option<RequestBody> {

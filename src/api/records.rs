@@ -17,6 +17,7 @@ use super::executions;
 use super::page::{Filtered, Listing, Paging};
 use super::{ResourceId, State};
 use crate::engine::CancelError;
+use crate::engine::acceptance::AcceptError;
 use crate::engine::rerun::RerunError;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::store::page::Paged;
@@ -172,7 +173,7 @@ impl From<RerunError> for ApiError {
             }
             RerunError::StepsChanged => Self::new(Code::StepsChanged),
             RerunError::Refused(refusal) => executions::refused(refusal),
-            RerunError::Commit(error) => error.into(),
+            RerunError::Commit(error) => AcceptError::from(error).into(),
             RerunError::Store(error) => error.into(),
         }
     }

@@ -77,7 +77,8 @@ impl Answers for UnstractSubmitted {
         (200, "Stored and, if the caller waited, perhaps completed"),
         (422, "Stored; the caller waited, and it failed or was stopped"),
     ];
-    const HEADERS: &'static [Field] = &[Field::RateLimit, Field::RateRemaining, Field::RateReset];
+    const HEADERS: &'static [Field] =
+        &[Field::IdempotentReplayed, Field::RateLimit, Field::RateRemaining, Field::RateReset];
 }
 
 /// Submit (Unstract)
@@ -90,7 +91,7 @@ pub async fn submit(
 ) -> Reply<UnstractSubmitted> {
     let entry = &caller.0.entry;
     let answered = executions::admitted(&state, entry, async |admission| {
-        let Accepted { id, mut progress, stored, .. } =
+        let Accepted { id, mut progress, stored, is_replay, .. } =
             executions::accept(&state, &caller.0, admission, submission).await?;
         let body = match answers::submitted(&state, entry, id, &progress).await {
             Err(error) if error.code() == Code::StoreUnavailable => {
@@ -100,7 +101,7 @@ pub async fn submit(
             submitted => submitted?,
         };
         let status = status_code(progress.status, true);
-        Ok(Answer::with_status(status, UnstractSubmitted(body)))
+        Ok(Answer::with_status(status, UnstractSubmitted(body)).replayed(is_replay))
     });
     Reply(answered.await)
 }

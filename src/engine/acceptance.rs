@@ -2,73 +2,111 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::Engine;
 use super::deployment::{Admission, Begin, Refund};
 use super::directory::{Caller, Entry};
+use super::idempotency::Keyed;
 use super::lifecycle::Status;
+use super::live::Progress;
 use super::submission::Request;
 use crate::clock;
 use crate::steps::DocumentRef;
-use crate::store::committer::{CommitError, ExecutionRow, Write};
+use crate::store::committer::{Acceptance, CommitError, ExecutionRow, Write};
 use crate::usage::Subject;
+
+/// A submission that is stored.
+pub struct Accepted {
+    /// Its execution.
+    pub id: Uuid,
+    /// Where it stood when it was accepted.
+    pub progress: Progress,
+    /// Whether it had been accepted before, under its key.
+    pub is_replay: bool,
+}
+
+/// Why a submission is not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// Another submission was accepted under its key.
+    #[error("the idempotency key belongs to another submission")]
+    Mismatch,
+    /// The commit's. Where it is in doubt, the submission may be stored.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
 
 impl Engine {
     /// Stores an admitted submission and starts it. When this returns `Ok`,
-    /// it is durable. If it fails, place and permit are given back. After
-    /// `Unavailable` it may have been stored; then it runs.
+    /// it is durable, or was before under its key. Unless it is stored now,
+    /// places and permit are given back. After an outage it may have been
+    /// stored all the same; then it runs.
     ///
     /// # Errors
-    /// The commit's.
+    /// See [`AcceptError`].
     pub async fn accept(
         self: &Arc<Self>,
         caller: &Caller,
         admission: Admission,
         request: &Request,
         documents: &[DocumentRef],
-    ) -> Result<ExecutionRow, CommitError> {
+        keyed: Option<Keyed>,
+    ) -> Result<Accepted, AcceptError> {
         let refused = |error: serde_json::Error| CommitError::Refused(error.to_string());
         let text = serde_json::to_string(request).map_err(refused)?;
         let row = self.new_row(&caller.entry, &admission, Some(caller.key_id), text, documents)?;
-        let write = Write::Accept(Box::new(row.clone()), request.tags.clone());
+        let hours = self.context.upkeep.retention.idempotency_hours;
+        let free_again = row.created_at + TimeDelta::hours(hours.into());
+        let key = keyed.as_ref().map(|keyed| keyed.row(row.deployment_id, row.id, free_again));
+        let (id, progress) = (row.id, Progress::from_row(&row));
+        let acceptance = Acceptance { row, tags: request.tags.clone(), key, audit: None };
         let bytes = documents.iter().map(|one| one.size).sum();
-        self.store_accepted(&caller.entry, admission, row, write, bytes).await
+        match self.store_accepted(&caller.entry, admission, acceptance, bytes).await {
+            Ok(()) => Ok(Accepted { id, progress, is_replay: false }),
+            Err(CommitError::Repeated(earlier)) => {
+                if !keyed.is_some_and(|keyed| keyed.is_same(&earlier.fingerprint)) {
+                    return Err(AcceptError::Mismatch);
+                }
+                Ok(Accepted { id: earlier.execution_id, progress, is_replay: true })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Stores what `write` says of an admitted execution, and starts it; the
-    /// one way in. `bytes` are those of its documents.
+    /// Stores an admitted execution and starts it; the one way in. `bytes` are
+    /// those of its documents.
     pub(super) async fn store_accepted(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         admission: Admission,
-        row: ExecutionRow,
-        write: Write,
+        acceptance: Acceptance,
         bytes: u64,
-    ) -> Result<ExecutionRow, CommitError> {
+    ) -> Result<(), CommitError> {
         let engine = Arc::clone(self);
         let entry = Arc::clone(entry);
-        let count = usize::try_from(row.documents_total).unwrap_or_default();
         // A task of its own: a caller that goes away between the commit and
         // the start must not leave an accepted execution behind.
         let accepted = self.context.work.spawn(async move {
-            match engine.context.committer.commit(write).await {
-                Ok(()) => {
-                    let subject = Subject::new(row.deployment_id, row.key_id);
-                    engine.context.usage.accepted(subject, count, bytes);
-                    engine.begin(&entry, row.clone(), admission).await;
-                    Ok(row)
+            let row = acceptance.row.clone();
+            let accept = Write::Accept(Box::new(acceptance));
+            if let Err(error) = engine.context.committer.commit(accept).await {
+                if matches!(error, CommitError::Unavailable(_)) {
+                    engine.context.pulse.doubt();
                 }
-                Err(error) => {
-                    if matches!(error, CommitError::Unavailable(_)) {
-                        engine.context.pulse.doubt();
-                    }
-                    if admission.metered {
-                        entry.tell(Refund).await;
-                    }
-                    Err(error)
+                let metered = admission.metered;
+                drop(admission);
+                if metered {
+                    entry.tell(Refund).await;
                 }
+                return Err(error);
             }
+            let count = usize::try_from(row.documents_total).unwrap_or_default();
+            let subject = Subject::new(row.deployment_id, row.key_id);
+            engine.context.usage.accepted(subject, count, bytes);
+            engine.begin(&entry, row, admission).await;
+            Ok(())
         });
         // A commit that hangs is not waited for, but its task begins what it
         // accepts.

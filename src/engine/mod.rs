@@ -3,7 +3,7 @@
 //!
 //! Faces call [`Engine`] and nothing below it.
 
-mod acceptance;
+pub mod acceptance;
 pub mod admission;
 pub mod audit;
 pub mod connections;
@@ -15,6 +15,7 @@ pub mod events;
 mod execution;
 mod feed;
 pub mod history;
+pub mod idempotency;
 pub mod lifecycle;
 pub mod limiter;
 pub mod live;

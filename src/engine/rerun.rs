@@ -14,7 +14,7 @@ use super::plan::{Revision, StepDefinition};
 use crate::clock;
 use crate::steps::DocumentRef;
 use crate::store::StoreError;
-use crate::store::committer::{CommitError, Write};
+use crate::store::committer::{Acceptance, CommitError};
 use crate::store::records::Summary;
 use crate::store::retention::has_no_content;
 
@@ -100,13 +100,14 @@ impl Engine {
             id: row.id,
             name: &entry.api_name.load_full(),
         };
-        let audit = Box::new(author.entry(Action::Rerun, subject, &[]));
-        let write = Write::Rerun(Box::new(row.clone()), tags, audit);
+        let audit = Some(author.entry(Action::Rerun, subject, &[]));
+        let acceptance = Acceptance { row: row.clone(), tags, key: None, audit };
         let bytes = documents.iter().map(|one| one.size).sum();
-        match self.store_accepted(&entry, admission, row, write, bytes).await {
+        match self.store_accepted(&entry, admission, acceptance, bytes).await {
+            Ok(()) => Ok(row),
             // The sweeper was faster.
             Err(CommitError::Expired) => Err(RerunError::Expired),
-            stored => Ok(stored?),
+            Err(error) => Err(error.into()),
         }
     }
 

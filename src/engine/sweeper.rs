@@ -45,12 +45,14 @@ pub struct Swept {
     pub counters: u64,
     /// Revisions of deployments that were deleted.
     pub revisions: u64,
+    /// Idempotency keys whose time was over.
+    pub keys: u64,
 }
 
 impl Swept {
     /// Whether a bound was reached, so that more is to be expected.
     fn reached(self, bound: u64) -> bool {
-        [self.expired, self.tombstones, self.counters, self.revisions]
+        [self.expired, self.tombstones, self.counters, self.revisions, self.keys]
             .iter()
             .any(|count| *count >= bound)
     }
@@ -123,6 +125,7 @@ impl Sweeper {
             tombstones: store.remove_tombstones(before(now, tombstones), limit).await?,
             counters: self.counters(context, now).await?,
             revisions: store.remove_revisions(limit).await?,
+            keys: store.remove_idempotency_keys(now, limit).await?,
             ..Swept::default()
         };
         store.remove_flushes(before(now, FLUSHES).timestamp()).await?;
@@ -144,6 +147,7 @@ impl Sweeper {
                 uploads = swept.uploads,
                 counters = swept.counters,
                 revisions = swept.revisions,
+                keys = swept.keys,
                 "swept"
             );
         }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 pub use millrace_entities::audit_entry::Model as AuditRow;
 pub use millrace_entities::execution::Model as ExecutionRow;
+pub use millrace_entities::idempotency_key::Model as KeyRow;
 pub use millrace_entities::step_run::Model as StepRow;
 
 use super::{Store, StoreError};
@@ -61,14 +62,36 @@ pub struct Ending {
     pub steps: Vec<StepRow>,
 }
 
+/// An execution that is accepted.
+#[derive(Debug, Clone)]
+pub struct Acceptance {
+    /// Its row.
+    pub row: ExecutionRow,
+    /// Tags to find it by.
+    pub tags: Vec<String>,
+    /// The idempotency key it is accepted under, if any. It names the row's
+    /// execution.
+    pub key: Option<KeyRow>,
+    /// Who asked for it, if it repeats another execution.
+    pub audit: Option<AuditRow>,
+}
+
+/// Who holds an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// The execution that was accepted under it.
+    pub execution_id: Uuid,
+    /// What was submitted then.
+    pub fingerprint: Vec<u8>,
+}
+
 /// One write.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// Accepts an execution, with the tags to find it by.
-    Accept(Box<ExecutionRow>, Vec<String>),
-    /// Accepts an execution that repeats another one, with what is recorded of
-    /// the steps that it takes over, and the entry of who asked for it.
-    Rerun(Box<ExecutionRow>, Vec<String>, Box<AuditRow>),
+    /// Accepts an execution, with what is recorded of the steps that it takes
+    /// over, if it repeats another one. Not if its key belongs to an earlier
+    /// one.
+    Accept(Box<Acceptance>),
     /// Records a step's outcome.
     Step(Claim, Box<StepRow>),
     /// Says that an execution runs. Dropped where its end is in the same
@@ -81,7 +104,7 @@ pub enum Write {
 impl Write {
     fn execution_id(&self) -> Uuid {
         match self {
-            Self::Accept(row, _) | Self::Rerun(row, ..) => row.id,
+            Self::Accept(acceptance) => acceptance.row.id,
             Self::Step(claim, _) | Self::Begin(claim, _) | Self::End(claim, _) => {
                 claim.execution_id
             }
@@ -102,6 +125,9 @@ pub enum CommitError {
     /// The content of the execution that is to be repeated is gone.
     #[error("what it repeats has expired")]
     Expired,
+    /// The idempotency key belongs to an earlier execution.
+    #[error("the key belongs to execution {}", .0.execution_id)]
+    Repeated(Earlier),
     /// Too many writes wait.
     #[error("too many writes wait")]
     Full,

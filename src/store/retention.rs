@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use millrace_entities::{
-    deployment, deployment_revision, document_ref, execution, execution_tag, node, step_run,
-    usage_counter, usage_flush,
+    deployment, deployment_revision, document_ref, execution, execution_tag, idempotency_key, node,
+    step_run, usage_counter, usage_flush,
 };
 use sea_orm::sea_query::{
     Expr, ExprTrait, LockBehavior, LockType, Query, SelectStatement, SimpleExpr,
@@ -184,6 +184,40 @@ impl Store {
             let Some(id) = next else { return Ok(None) };
             let lives = deployment::Entity::find_by_id(id).one(&db).await?.is_some();
             Ok(Some((id, lives)))
+        })
+        .await
+    }
+
+    /// Removes idempotency keys that are free again at `now`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn remove_idempotency_keys(
+        &self,
+        now: DateTime<Utc>,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        use idempotency_key::Column;
+        self.write(move |tx| {
+            Box::pin(async move {
+                let free: Vec<Vec<u8>> = idempotency_key::Entity::find()
+                    .select_only()
+                    .column(Column::Hash)
+                    .filter(Column::ExpiresAt.lte(now))
+                    .order_by_asc(Column::ExpiresAt)
+                    .limit(limit)
+                    // What is being claimed anew is passed over: to wait for
+                    // it could be to wait for each other.
+                    .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+                    .into_tuple()
+                    .all(tx)
+                    .await?;
+                let removed = idempotency_key::Entity::delete_many()
+                    .filter(Column::Hash.is_in(free))
+                    .exec(tx)
+                    .await?;
+                Ok(removed.rows_affected)
+            })
         })
         .await
     }

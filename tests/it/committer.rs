@@ -5,7 +5,8 @@ use millrace::clock;
 use millrace::engine::audit::{Action, Author, Subject};
 use millrace::store::Store;
 use millrace::store::committer::{
-    Claim, CommitError, Committer, Ending, ExecutionRow, StepRow, Write,
+    Acceptance, Claim, CommitError, Committer, Earlier, Ending, ExecutionRow, KeyRow, StepRow,
+    Write,
 };
 use millrace::store::records::Scope;
 use millrace_entities::enums::Status;
@@ -51,8 +52,30 @@ pub fn row(owner: Uuid) -> ExecutionRow {
     }
 }
 
+fn accepting(row: &ExecutionRow, key: Option<KeyRow>) -> Write {
+    let (row, tags, audit) = (row.clone(), Vec::new(), None);
+    Write::Accept(Box::new(Acceptance { row, tags, key, audit }))
+}
+
 fn accept(row: &ExecutionRow) -> Write {
-    Write::Accept(Box::new(row.clone()), Vec::new())
+    accepting(row, None)
+}
+
+/// Accepts an execution under an idempotency key.
+fn accept_under(key: u8, row: &ExecutionRow) -> Write {
+    let key = KeyRow {
+        hash: vec![key; 32],
+        fingerprint: row.id.as_bytes().repeat(2),
+        execution_id: row.id,
+        expires_at: clock::now() + chrono::TimeDelta::hours(1),
+    };
+    accepting(row, Some(key))
+}
+
+/// What is said where `row` holds the key.
+fn repeated(row: &ExecutionRow) -> Result<(), CommitError> {
+    let fingerprint = row.id.as_bytes().repeat(2);
+    Err(CommitError::Repeated(Earlier { execution_id: row.id, fingerprint }))
 }
 
 fn claim(row: &ExecutionRow) -> Claim {
@@ -144,6 +167,63 @@ on_each_database! {
         // A repetition, as after a commit in doubt.
         committer.commit(accept(&row)).await.unwrap();
         assert_eq!(store.execution(Uuid::nil(), row.id).await.unwrap(), row);
+    }
+}
+
+on_each_database! {
+    async fn the_first_under_a_key_is_accepted_and_repeats_itself_as_often_as_it_must(database) {
+        let (store, committer) = open(&database).await;
+        let (first, second, third) = (row(Uuid::nil()), row(Uuid::nil()), row(Uuid::nil()));
+        // In one batch, and after a commit in doubt.
+        for _ in 0..2 {
+            let done = join_all([
+                committer.commit(accept_under(1, &first)),
+                committer.commit(accept_under(1, &second)),
+                committer.commit(accept_under(1, &first)),
+                committer.commit(accept_under(2, &third)),
+            ]).await;
+            assert_eq!(done, [Ok(()), repeated(&first), Ok(()), Ok(())]);
+        }
+        assert!(store.execution(Uuid::nil(), first.id).await.is_ok());
+        assert!(store.execution(Uuid::nil(), second.id).await.is_err());
+        assert!(store.execution(Uuid::nil(), third.id).await.is_ok());
+    }
+}
+
+/// Batches of several lanes and nodes claim the same keys in orders of their
+/// own while they end executions. Should two wait for each other, Postgres
+/// ends one of them, and its writes come back as `Unavailable`.
+#[tokio::test(flavor = "multi_thread")]
+async fn storm_of_claims_in_any_order_never_waits_in_a_circle_on_postgres() {
+    let Some(database) = Database::postgres().await else {
+        println!("skipped: storm_of_claims needs Postgres");
+        return;
+    };
+    let store = Store::open(&database.config(""), Handle::current()).await.unwrap();
+    let nodes = [(); 2].map(|()| Committer::start(&store, 4, 64, 8192));
+    let rows: Vec<_> = (0..400).map(|_| row(Uuid::nil())).collect();
+    for (key, row) in rows.iter().enumerate() {
+        let written = nodes[key % 2].commit(accept(row)).await;
+        assert_eq!(written, Ok(()));
+    }
+    let node = |place: usize| &nodes[place / 3 % 2];
+    for round in 0..10_u8 {
+        let claims = (0..2000_usize).map(|place| {
+            // Strides without a common factor: each lane sees another order.
+            let stride = [7, 11, 13][place % 3];
+            let key = u8::try_from(place * stride % 20).unwrap() + round * 20;
+            async move { node(place).commit(accept_under(key, &row(Uuid::nil()))).await }
+        });
+        let begins = rows
+            .iter()
+            .enumerate()
+            .map(|(place, row)| node(place).commit(Write::Begin(claim(row), clock::now())));
+        let (claimed, begun) = tokio::join!(join_all(claims), join_all(begins));
+        assert!(begun.iter().all(Result::is_ok), "{begun:?}");
+        assert_eq!(claimed.iter().filter(|outcome| outcome.is_ok()).count(), 20);
+        let others = claimed.iter().filter_map(|outcome| outcome.as_ref().err());
+        let strange = |error: &&CommitError| !matches!(error, CommitError::Repeated(_));
+        assert_eq!(others.filter(strange).collect::<Vec<_>>(), Vec::<&CommitError>::new());
     }
 }
 
@@ -260,7 +340,8 @@ on_each_database! {
             let row = ExecutionRow { rerun_of: Some(original.id), ..of("{\"tags\":[]}") };
             let subject = Subject { organisation_id: None, resource: "execution", id: row.id, name: "x" };
             let entry = Author::server().entry(Action::Rerun, subject, &[]);
-            (row.id, Write::Rerun(Box::new(row), vec!["tag".into()], Box::new(entry)))
+            let tags = vec!["tag".into()];
+            (row.id, Write::Accept(Box::new(Acceptance { row, tags, key: None, audit: Some(entry) })))
         };
         let ((kept, first), (refused, second)) = (again(&whole), again(&expired));
         let plain = of("{\"tags\":[]}");

@@ -27,6 +27,7 @@ mod documents;
 mod event_stream;
 mod events;
 mod faults;
+mod idempotency;
 mod intake;
 mod invoices;
 mod isolation;

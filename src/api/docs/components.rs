@@ -73,7 +73,9 @@ fn headers() -> Value {
     let seconds = json!({"type": "integer", "minimum": 0});
     let header =
         |description: &str, schema: &Value| json!({"description": description, "schema": schema});
+    let replayed = "`true` where the submission had been accepted before under its key";
     json!({
+        "Idempotent-Replayed": header(replayed, &json!({"type": "boolean"})),
         "Location": header("Where the status is", &json!({"type": "string"})),
         "Retry-After": header("When to ask again, in seconds", &seconds),
         "RateLimit-Limit": header("Requests that may come at once", &seconds),

@@ -8,9 +8,14 @@ use super::document::Subject;
 use super::example;
 use super::samples::{self, Sample};
 use crate::api::executions::MAX_WAIT;
+use crate::api::intake::{IDEMPOTENCY_KEY, KEY_MEANS};
+use crate::engine::idempotency::MAX_KEY;
 
 /// What a rate-limited route always says.
 const RATE: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
+
+/// What says that a submission had been accepted before.
+const REPLAYED: &str = "Idempotent-Replayed";
 
 /// All paths, for a server at `base`.
 pub fn paths(subject: &Subject, base: &str) -> Value {
@@ -97,18 +102,22 @@ fn submit(subject: &Subject, url: &str) -> Value {
         samples.reverse();
     }
     let [limit, remaining, reset] = RATE;
-    let headers = ["Location", limit, remaining, reset];
-    let later = ["Location", "Retry-After", limit, remaining, reset];
+    let headers = ["Location", REPLAYED, limit, remaining, reset];
+    let later = ["Location", "Retry-After", REPLAYED, limit, remaining, reset];
+    let key = json!({"name": IDEMPOTENCY_KEY, "in": "header", "required": false,
+        "description": KEY_MEANS,
+        "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": MAX_KEY}});
     Operation {
         id: "submit",
         summary: "Submit",
         text: "Stores the submission and runs the workflow on it. The answer is `202`, as soon as \
                the submission is stored for good. With a `timeout` above 0 it waits so many \
                seconds for the end: `200` with the result, or `422` with the reasons. Documents \
-               come as files of a form or, in JSON, in base64."
+               come as files of a form or, in JSON, in base64. With an `Idempotency-Key` it can be \
+               sent again, whatever became of the first answer: it runs once."
             .into(),
         samples: samples.into_iter().flatten().collect(),
-        parameters: Vec::new(),
+        parameters: vec![key],
         body: Some(json!({"required": true, "content": {
             "application/json": {"schema": reference("JsonSubmission"), "example": body},
             "multipart/form-data": {"schema": reference("FormSubmission")},

@@ -51,6 +51,7 @@ impl Answers for Submitted {
         (202, "Stored; it will reach a terminal status"),
     ];
     const HEADERS: &'static [Field] = &[
+        Field::IdempotentReplayed,
         Field::Location,
         Field::RetryAfter,
         Field::RateLimit,

@@ -90,6 +90,7 @@ pub(super) async fn read(
         },
         documents: Vec::with_capacity(submission.documents.len()),
         timeout: submission.timeout,
+        keyed: None,
     };
     for (position, inline) in submission.documents.into_iter().enumerate() {
         let place = format!("documents[{position}].content_base64");

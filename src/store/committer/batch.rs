@@ -1,6 +1,7 @@
 //! One batch of writes as one transaction of few statements.
 
 mod accepted;
+mod keys;
 mod progress;
 mod rerun;
 
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::{Claim, CommitError, Store, StoreError, Write};
 use crate::faults::Boundary;
 use crate::store::executions::unfinished;
-use accepted::{Acceptances, Accepted, insert_references, reference};
+use accepted::{Accepted, insert_references, reference};
 use progress::{begin, end, ending_values, insert_steps, step_key};
 
 /// Parameters a statement may carry: SQLite's bound, the smaller one.
@@ -37,7 +38,7 @@ fn boundaries(writes: &[Write]) -> Vec<Boundary> {
     let mut found = Vec::new();
     for write in writes {
         let boundary = match write {
-            Write::Accept(..) | Write::Rerun(..) => Boundary::ACCEPT,
+            Write::Accept(..) => Boundary::ACCEPT,
             Write::Begin(..) => Boundary::BEGIN,
             Write::Step(..) => Boundary::STEP,
             Write::End(..) => Boundary::END,
@@ -54,14 +55,13 @@ async fn apply(
     writes: Vec<Write>,
 ) -> Result<Vec<Result<(), CommitError>>, StoreError> {
     let checks: Vec<Check> = writes.iter().map(Check::of).collect();
-    let mut accepted = Acceptances::default();
+    let mut accepted = Vec::new();
     let mut steps = HashMap::new();
     let mut begun = HashMap::new();
     let mut ended = HashMap::new();
     for write in writes {
         match write {
-            Write::Accept(row, tags) => accepted.add(*row, tags, None),
-            Write::Rerun(row, tags, entry) => accepted.add(*row, tags, Some(*entry)),
+            Write::Accept(acceptance) => accepted.push(*acceptance),
             Write::Step(claim, row) => {
                 steps.insert(step_key(&row), (claim, *row));
             }
@@ -73,7 +73,7 @@ async fn apply(
             }
         }
     }
-    let Accepted { expired, mut references } = accepted.store(transaction).await?;
+    let Accepted { mut refused, mut references } = accepted::store(transaction, accepted).await?;
     let held = held_claims(transaction, &checks).await?;
     steps.retain(|_, (claim, _)| held.holds(claim));
     ended.retain(|_, (claim, ending)| held.may_end(claim, ending.status).is_ok());
@@ -96,9 +96,7 @@ async fn apply(
     let ends = ended.iter().map(|(id, (_, ending))| ending_values(*id, ending));
     end(transaction, ends.collect()).await?;
     let outcomes = checks.into_iter().map(|check| match check {
-        Check::None => Ok(()),
-        Check::Rerun(id) if expired.contains(&id) => Err(CommitError::Expired),
-        Check::Rerun(_) => Ok(()),
+        Check::Accept(id) => refused.remove(&id).map_or(Ok(()), Err),
         Check::Held(claim) if held.holds(&claim) => Ok(()),
         Check::Held(_) => Err(CommitError::Lost),
         Check::End(claim, status) => held.may_end(&claim, status),
@@ -108,8 +106,7 @@ async fn apply(
 
 /// What must hold for a write to count.
 enum Check {
-    None,
-    Rerun(Uuid),
+    Accept(Uuid),
     Held(Claim),
     End(Claim, Status),
 }
@@ -117,16 +114,16 @@ enum Check {
 impl Check {
     fn of(write: &Write) -> Self {
         match write {
-            Write::Accept(..) => Self::None,
-            Write::Rerun(row, ..) => Self::Rerun(row.id),
+            Write::Accept(acceptance) => Self::Accept(acceptance.row.id),
             Write::Step(claim, _) | Write::Begin(claim, _) => Self::Held(*claim),
             Write::End(claim, ending) => Self::End(*claim, ending.status),
         }
     }
 
+    /// The execution whose row is there already.
     fn execution_id(&self) -> Option<Uuid> {
         match self {
-            Self::None | Self::Rerun(_) => None,
+            Self::Accept(_) => None,
             Self::Held(claim) | Self::End(claim, _) => Some(claim.execution_id),
         }
     }

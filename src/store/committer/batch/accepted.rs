@@ -1,68 +1,56 @@
 //! What is inserted when executions are accepted, and references to stored
 //! bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use millrace_entities::{audit_entry, document_ref, execution, execution_tag};
+use millrace_entities::{document_ref, execution, execution_tag};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{DatabaseTransaction, EntityTrait, IntoActiveModel};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::keys::claim_keys;
 use super::{chunks, rerun};
+use crate::store::committer::{Acceptance, CommitError};
 use crate::store::{StoreError, audit};
 
-/// What is accepted in one batch.
-#[derive(Default)]
-pub(super) struct Acceptances {
-    rows: Vec<execution::Model>,
-    tags: Vec<execution_tag::Model>,
-    /// Who asked for those that repeat others, by the new execution.
-    entries: HashMap<Uuid, audit_entry::Model>,
-}
-
-/// What came of it.
+/// What came of acceptances.
 pub(super) struct Accepted {
-    /// Those that are not stored, because what they repeat has expired.
-    pub(super) expired: HashSet<Uuid>,
+    /// Those that are not stored, and why.
+    pub(super) refused: HashMap<Uuid, CommitError>,
     /// What the others refer to; to be inserted.
     pub(super) references: Vec<document_ref::Model>,
 }
 
-impl Acceptances {
-    pub(super) fn add(
-        &mut self,
-        row: execution::Model,
-        tags: Vec<String>,
-        entry: Option<audit_entry::Model>,
-    ) {
-        let (execution_id, organisation_id) = (row.id, row.organisation_id);
-        let tag = |tag| execution_tag::Model { execution_id, tag, organisation_id };
-        self.tags.extend(tags.into_iter().map(tag));
-        self.entries.extend(entry.map(|entry| (execution_id, entry)));
-        self.rows.push(row);
+/// Inserts what is accepted; to come first in its transaction.
+pub(super) async fn store(
+    transaction: &DatabaseTransaction,
+    mut accepted: Vec<Acceptance>,
+) -> Result<Accepted, StoreError> {
+    let mut refused = claim_keys(transaction, &accepted).await?;
+    refused.extend(rerun::expired(transaction, &accepted).await?);
+    accepted.retain(|one| !refused.contains_key(&one.row.id));
+    let mut references = Vec::new();
+    let (mut rows, mut tags, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+    for one in accepted {
+        references.extend(references_of(&one.row)?);
+        tags.extend(one.tags.into_iter().map(|tag| tag_of(&one.row, tag)));
+        entries.extend(one.audit);
+        rows.push(one.row);
     }
+    references.extend(rerun::take_over(transaction, &rows).await?);
+    insert_accepted(transaction, rows).await?;
+    insert_tags(transaction, tags).await?;
+    // They announce nothing, so the feed of changes stays unlocked.
+    for entry in entries {
+        audit::record(transaction, entry).await?;
+    }
+    Ok(Accepted { refused, references })
+}
 
-    pub(super) async fn store(
-        mut self,
-        transaction: &DatabaseTransaction,
-    ) -> Result<Accepted, StoreError> {
-        let expired = rerun::expired(transaction, &self.rows).await?;
-        self.rows.retain(|row| !expired.contains(&row.id));
-        self.tags.retain(|tag| !expired.contains(&tag.execution_id));
-        self.entries.retain(|id, _| !expired.contains(id));
-        let mut references = rerun::take_over(transaction, &self.rows).await?;
-        for row in &self.rows {
-            references.extend(references_of(row)?);
-        }
-        insert_accepted(transaction, self.rows).await?;
-        insert_tags(transaction, self.tags).await?;
-        // They announce nothing, so the feed of changes stays unlocked.
-        for entry in self.entries.into_values() {
-            audit::record(transaction, entry).await?;
-        }
-        Ok(Accepted { expired, references })
-    }
+fn tag_of(row: &execution::Model, tag: String) -> execution_tag::Model {
+    let organisation_id = row.organisation_id;
+    execution_tag::Model { execution_id: row.id, tag, organisation_id }
 }
 
 /// Repeating an acceptance whose first commit was in doubt changes nothing.

@@ -1,6 +1,6 @@
 //! What an execution that repeats another one takes over from it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use millrace_entities::{document_ref, execution, step_run};
 use sea_orm::sea_query::{Expr, OnConflict, Query};
@@ -12,24 +12,26 @@ use uuid::Uuid;
 
 use super::accepted::reference;
 use crate::store::StoreError;
+use crate::store::committer::{Acceptance, CommitError};
 use crate::store::retention::has_content;
 
 /// The attempt of outcomes that were taken over: before the first one.
 const TAKEN_OVER: i32 = 0;
 
-/// Ids of those of `rows` that repeat an execution whose content is gone.
+/// Those that repeat an execution whose content is gone; they are not to be
+/// inserted.
 ///
 /// The content of the others' originals stays until the commit: the sweeper
 /// passes over rows that are locked. So what the new execution refers to is
 /// referred to all the time, and need not be made fresh.
 pub(super) async fn expired(
     transaction: &DatabaseTransaction,
-    rows: &[execution::Model],
-) -> Result<HashSet<Uuid>, StoreError> {
+    accepted: &[Acceptance],
+) -> Result<HashMap<Uuid, CommitError>, StoreError> {
     use execution::Column;
-    let mut originals: Vec<Uuid> = rows.iter().filter_map(|row| row.rerun_of).collect();
+    let mut originals: Vec<Uuid> = accepted.iter().filter_map(|one| one.row.rerun_of).collect();
     if originals.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     originals.sort_unstable();
     originals.dedup();
@@ -43,9 +45,11 @@ pub(super) async fn expired(
         .into_tuple()
         .all(transaction)
         .await?;
-    let is_expired =
-        |row: &&execution::Model| row.rerun_of.is_some_and(|original| !there.contains(&original));
-    Ok(rows.iter().filter(is_expired).map(|row| row.id).collect())
+    let is_expired = |row: &&execution::Model| {
+        row.rerun_of.is_some_and(|original| there.binary_search(&original).is_err())
+    };
+    let expired = accepted.iter().map(|one| &one.row).filter(is_expired);
+    Ok(expired.map(|row| (row.id, CommitError::Expired)).collect())
 }
 
 /// Copies the outputs of the steps before the one that each row begins with;
