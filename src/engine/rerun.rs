@@ -50,6 +50,7 @@ pub enum RerunError {
 /// What is read of a submission to repeat it.
 #[derive(Deserialize)]
 struct Tagged {
+    #[serde(default)]
     tags: Vec<String>,
 }
 

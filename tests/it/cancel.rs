@@ -185,7 +185,10 @@ on_each_database! {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, stopping).await.expect("it is told");
+        tokio::time::timeout(PATIENCE, stopping).await.expect("it ends");
+        // Told, and not merely at the end of its own time.
+        let steps = api.get(&format!("{execution}steps/"), key).send().await.unwrap();
+        assert_eq!(json_of(steps, 200).await["results"][0]["error"]["code"], "cancelled");
         until("its process is killed", || children().is_empty()).await;
         server.stop().await;
     }

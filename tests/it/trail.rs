@@ -82,11 +82,6 @@ on_each_database! {
             assert_eq!(call(api, Method::DELETE, &path, key, &Value::Null).await.status(), 204);
             assert_eq!(trail(api, key, "").await["count"], before, "a revoked key stays as it is");
         }
-        let target = api.deploy_in(ORG, key, "t", echo(), json!({})).await;
-        let ended = api.accepted(&target, &json!({"input_data": 1})).await;
-        api.ended(&target, &ended).await;
-        let rerun = managed(&format!("execution/{ended}/rerun/"));
-        one(Method::POST, &rerun, json!({}), "rerun", "execution").await;
         one(Method::DELETE, &deployment, Value::Null, "delete", "api-deployment").await;
         one(Method::DELETE, &path, Value::Null, "delete", "workflow").await;
 
@@ -103,6 +98,19 @@ on_each_database! {
         assert_eq!((left.rows[0].action.as_str(), left.rows[0].resource.as_str()), ("delete", "organization"));
         let first = left.rows.last().unwrap();
         assert_eq!((first.action.as_str(), first.resource.as_str()), ("create", "organization"));
+        server.stop().await;
+    }
+}
+
+on_each_database! {
+    async fn a_rerun_leaves_exactly_one_entry(database) {
+        let server = Server::start(&database).await;
+        let (api, target) = (&server.api, server.api.deploy(echo()).await);
+        let id = api.accepted(&target, &json!({"input_data": 1})).await;
+        api.ended(&target, &id).await;
+        let key = target.platform_key.as_str();
+        let rerun = managed(&format!("execution/{id}/rerun/"));
+        leaves_one(api, key, (key, Method::POST, &rerun, json!({})), ("rerun", "execution")).await;
         server.stop().await;
     }
 }
