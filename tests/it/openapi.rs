@@ -206,5 +206,6 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     if path.starts_with("/deployment/") && method == "post" && takes_body {
         let content = names(&operation["requestBody"]["content"]);
         assert_eq!(content, ["application/json", "multipart/form-data"], "{path}");
+        assert_eq!(of("header"), ["Idempotency-Key"], "{path}");
     }
 }
