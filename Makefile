@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sqlite test-clients test-contract test-docs chaos compare-text lint fmt doc deny advisories ci
+.PHONY: help run test test-sqlite test-cancelled test-clients test-contract test-docs chaos compare-text lint fmt doc deny advisories ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ test: ## Run every test, with a Postgres of its own, and the pages in a browser
 
 test-sqlite: ## Run the tests that need no Postgres
 	scripts/test sqlite
+
+test-cancelled: ## Cancel 10,000 requests at random moments, on both databases
+	CANCELLED=10000 scripts/postgres with cargo nextest run --no-capture -E 'test(/cancelled_requests/)'
 
 test-clients: ## Drive a server with Unstract's published client (part of make test)
 	scripts/clients unstract

@@ -30,6 +30,10 @@ use crate::steps::Services;
 use crate::store::committer::Committer;
 use crate::store::{Store, StoreError};
 
+/// Longest wait at the stop for answers on their way, in seconds, beside what
+/// they may wait for the database.
+const LAST_ANSWERS: u64 = 5;
+
 /// Where the hash of a generated operator token is remembered.
 const OPERATOR_SETTING: &str = "operator_token_hash";
 
@@ -225,6 +229,8 @@ fn listen(state: State) -> Result<Listening, StartError> {
     let address = format!("{}:{}", state.config.host, state.config.port);
     let failed = |error| StartError::Listen { address: address.clone(), error };
     let config = state.config.clone();
+    // Whoever waits for the database is answered before.
+    let last_answers = state.engine.store().patience().as_secs() + LAST_ANSWERS;
     let state = Data::new(state);
     let server = HttpServer::new(move || {
         WebApp::new()
@@ -247,7 +253,7 @@ fn listen(state: State) -> Result<Listening, StartError> {
     .keep_alive(Duration::from_secs(config.keep_alive_seconds))
     .client_disconnect_timeout(Duration::from_secs(config.disconnect_seconds))
     .disable_signals()
-    .shutdown_timeout(5)
+    .shutdown_timeout(last_answers)
     .bind(&address)
     .map_err(failed)?;
     let unknown = || std::io::Error::other("no address");

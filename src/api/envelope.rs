@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
@@ -60,6 +60,7 @@ pub async fn envelope<B: MessageBody + 'static>(
         Ok(response) => (response.request().match_pattern(), response.status()),
         Err(refusal) => (None, refusal.code().status()),
     };
+    let draining = state.as_ref().is_some_and(|state| state.engine.context().is_draining());
     if let (Some(state), Some(subject)) = (state, counted.get()) {
         state.engine.usage().request(subject, status.as_u16());
     }
@@ -73,6 +74,10 @@ pub async fn envelope<B: MessageBody + 'static>(
     );
     let mut response = answered.map_err(|refusal| Identified { refusal, id: id.clone() })?;
     stamp(response.response_mut(), &id);
+    if draining {
+        // The caller's next request then goes where it is served.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     Ok(response)
 }
 

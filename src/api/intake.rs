@@ -109,9 +109,15 @@ impl Submission {
                 _ => Err(ApiError::new(Code::UnsupportedMediaType)),
             }
         };
-        let mut intake = tokio::time::timeout(limit, reading)
-            .await
-            .map_err(|_| ApiError::new(Code::RequestTimeout))??;
+        let closing = &state.engine.context().closing;
+        let mut intake = tokio::select! {
+            read = tokio::time::timeout(limit, reading) => {
+                read.map_err(|_| ApiError::new(Code::RequestTimeout))??
+            }
+            // Nothing is accepted yet, and a slow body would be cut off
+            // without an answer.
+            () = closing.cancelled() => return Err(ApiError::new(Code::Draining)),
+        };
         check(&intake)?;
         checks::input_data(revision, &mut intake.request, &services.sandbox).await?;
         match key {

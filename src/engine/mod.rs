@@ -66,6 +66,10 @@ use usage::Flusher;
 /// Between looks at an execution that another node runs.
 const ELSEWHERE: Duration = Duration::from_millis(250);
 
+/// Shortest drain: a caller in the middle of a conversation hears of it by an
+/// answer, which closes the connection, and not by a connection that breaks.
+const DRAIN_NOTICE: Duration = Duration::from_millis(500);
+
 /// Between looks at how many executions still run while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -353,13 +357,14 @@ impl Engine {
     /// configured grace. Then it ends all waits.
     pub async fn drain(&self) {
         self.context.start_draining();
-        let deadline =
-            Instant::now() + Duration::from_secs(self.context.config.drain_grace_seconds);
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(self.context.config.drain_grace_seconds);
         let running = || {
             let entries = self.context.directory.all_at_work();
             entries.iter().any(|entry| entry.live.iter().any(|live| live.has_started()))
         };
-        while running() && Instant::now() < deadline {
+        let noticed = || start.elapsed() >= DRAIN_NOTICE;
+        while (running() || !noticed()) && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
         self.context.closing.cancel();

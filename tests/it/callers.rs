@@ -22,11 +22,14 @@ pub struct Told {
     pub refused: [usize; CALLERS],
     /// The longest wait for any answer.
     pub slowest: Duration,
-    /// Calls whose connection broke, or could not be made.
+    /// Calls whose connection broke.
     pub broken: Vec<String>,
+    /// Calls for which nobody listened.
+    pub unheard: usize,
 }
 
-/// Callers who submit one thing after the other until they are told to end.
+/// Callers who submit one thing after the other until they are told to end, or
+/// that the server does.
 pub struct Callers {
     told: Arc<Mutex<Told>>,
     ending: Arc<AtomicBool>,
@@ -45,8 +48,10 @@ impl Callers {
             let (told, ending) = (Arc::clone(&told), Arc::clone(&ending));
             tokio::spawn(async move {
                 let mut turn = number;
-                while !ending.load(Ordering::Relaxed) {
-                    submit(&api, &target, number, turn, &told).await;
+                // Whoever is told that the server ends goes elsewhere.
+                while !ending.load(Ordering::Relaxed)
+                    && submit(&api, &target, number, turn, &told).await != "draining"
+                {
                     turn += CALLERS;
                 }
             })
@@ -90,23 +95,39 @@ impl Callers {
     /// Ends the load; returns what its callers were told.
     pub async fn end(self) -> Told {
         self.ending.store(true, Ordering::Relaxed);
+        self.dismissed().await
+    }
+
+    /// Waits until each was told that the server ends; returns what they were
+    /// told.
+    pub async fn dismissed(self) -> Told {
         for task in self.tasks {
-            task.await.unwrap();
+            tokio::time::timeout(PATIENCE, task).await.expect("they end").unwrap();
         }
         self.told.lock().unwrap().clone()
     }
 }
 
-async fn submit(api: &Api, target: &Target, caller: usize, turn: usize, told: &Mutex<Told>) {
+/// Submits once; returns the code of a refusal.
+async fn submit(
+    api: &Api,
+    target: &Target,
+    caller: usize,
+    turn: usize,
+    told: &Mutex<Told>,
+) -> String {
     let start = Instant::now();
     let path = format!("/deployment/{}/", target.public_id);
     let body = json!({"input_data": turn});
     let answer = match api.post(&path, &target.key).json(&body).send().await {
         Ok(answer) => answer,
         Err(error) => {
-            told.lock().unwrap().broken.push(format!("{error:?}"));
+            match error.is_connect() {
+                true => told.lock().unwrap().unheard += 1,
+                false => told.lock().unwrap().broken.push(format!("{error:?}")),
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
-            return;
+            return String::new();
         }
     };
     let status = answer.status().as_u16();
@@ -117,7 +138,7 @@ async fn submit(api: &Api, target: &Target, caller: usize, turn: usize, told: &M
         told.slowest = told.slowest.max(start.elapsed());
         if status == 202 {
             told.accepted.push((turn, body["execution_id"].as_str().unwrap().to_owned()));
-            return;
+            return String::new();
         }
         told.refused[caller] += 1;
     }
@@ -128,4 +149,5 @@ async fn submit(api: &Api, target: &Target, caller: usize, turn: usize, told: &M
     assert_refusal(&body, &code);
     // As they were asked to, only sooner.
     tokio::time::sleep(Duration::from_millis(20)).await;
+    code
 }

@@ -280,9 +280,19 @@ impl Process {
     }
 
     /// SIGTERM, and the wait for its end. True if it ended well.
-    pub fn terminate(mut self) -> bool {
+    pub fn terminate(self) -> bool {
+        self.tell_to_end();
+        self.ended()
+    }
+
+    /// SIGTERM.
+    pub fn tell_to_end(&self) {
         self.signal("TERM");
-        self.child.0.wait().unwrap().success()
+    }
+
+    /// Waits for its end. True if it ended well.
+    pub fn ended(mut self) -> bool {
+        tokio::task::block_in_place(|| self.child.0.wait().unwrap().success())
     }
 }
 

@@ -1,0 +1,107 @@
+//! A server that is told to end while it is used: whoever is being served is
+//! answered, and what has not ended goes on after the restart.
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::callers::Callers;
+use crate::support::{PATIENCE, Process, Target, json_of, on_each_database};
+use crate::wire::{
+    FORM, cancel, connect, echo, endless, file, form, no_upload_is_left, parsed, running,
+    until_closed,
+};
+
+/// A drain that is soon over, and a lease that is not: what is handed back
+/// does not wait for it.
+const SOON: &[(&str, &str)] =
+    &[("MILLRACE_ENGINE__DRAIN_GRACE_SECONDS", "1"), ("MILLRACE_ENGINE__LEASE_SECONDS", "60")];
+
+/// Head and first half of an upload.
+fn half_an_upload(target: &Target) -> Vec<u8> {
+    let body = form(&[file("slow.txt", &"slow ".repeat(1000))]);
+    let head = format!(
+        "POST /deployment/{}/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: {FORM}\r\nContent-Length: {}\r\n\r\n",
+        target.public_id,
+        target.key,
+        body.len()
+    );
+    [head.as_bytes(), &body[..body.len() / 2]].concat()
+}
+
+on_each_database! {
+    async fn whoever_is_being_served_when_the_server_is_told_to_end_is_answered(database) {
+        let server = Process::start(&database, SOON).await;
+        let api = server.api.clone();
+        let target = api.deploy(echo()).await;
+        let key = target.platform_key.as_str();
+        let long = api.deploy_in("acme", key, "endless", endless(), json!({})).await;
+        let unended = api.accepted(&long, &json!({"input_data": 1})).await;
+        running(&api, &long, &unended).await;
+
+        // One waits for a status, one within its submission, one follows the
+        // events, one is in the middle of an upload.
+        let of = |what: &str| format!("/deployment/{}/{what}/{unended}/", long.public_id);
+        let waiting = tokio::spawn(api.get(&format!("{}?wait=55", of("status")), &long.key).send());
+        let submission = json!({"input_data": 2, "timeout": 300});
+        let path = format!("/deployment/{}/", long.public_id);
+        let submitting = tokio::spawn(api.post(&path, &long.key).json(&submission).send());
+        let events = api.get(&of("events"), &long.key).send().await.unwrap();
+        let mut upload = connect(&api).await;
+        upload.write_all(&half_an_upload(&target)).await.unwrap();
+        let callers = Callers::start(&api, &target);
+        callers.accepted(50).await;
+        // The second one runs, so its caller waits by now.
+        let accepted = async {
+            let list = format!("/unstract/acme/api/v2/execution/?deployment={}", long.id);
+            while json_of(api.get(&list, key).send().await.unwrap(), 200).await["count"] != 2 {}
+        };
+        tokio::time::timeout(PATIENCE, accepted).await.expect("it is accepted");
+
+        server.tell_to_end();
+        let told = callers.dismissed().await;
+        assert_eq!((told.broken.as_slice(), told.unheard), ([].as_slice(), 0), "all are answered");
+        let waited = json_of(waiting.await.unwrap().unwrap(), 200).await;
+        assert_eq!(waited["status"], "EXECUTING");
+        let submitted = json_of(submitting.await.unwrap().unwrap(), 202).await;
+        assert!(events.text().await.unwrap().contains("EXECUTING"), "the stream ends well");
+        let (status, body) = parsed(&until_closed(&mut upload).await);
+        assert_eq!((status, &body["errors"][0]["code"]), (503, &Value::from("draining")));
+        assert!(server.ended(), "it ends well");
+
+        let server = Process::start(&database, SOON).await;
+        no_upload_is_left(&database).await;
+        for id in [&unended, submitted["execution_id"].as_str().unwrap()] {
+            running(&server.api, &long, id).await;
+            assert_eq!(cancel(&server.api, &long, id).await.status(), 202);
+            assert_eq!(server.api.ended(&long, id).await["status"], "STOPPED");
+        }
+        for (input, id) in &told.accepted {
+            assert_eq!(server.api.ended(&target, id).await["status"], "COMPLETED");
+            assert_eq!(server.api.result(&target, id).await[0]["result"]["output"], *input);
+        }
+        assert!(server.terminate());
+    }
+}
+
+on_each_database! {
+    /// No execution holds up its end, and every caller is in the middle of a
+    /// conversation.
+    async fn a_server_that_has_little_to_end_answers_whoever_is_talking_to_it(database) {
+        let server = Process::start(&database, SOON).await;
+        let api = server.api.clone();
+        let target = api.deploy(echo()).await;
+        let callers = Callers::start(&api, &target);
+        callers.accepted(50).await;
+        assert!(server.terminate());
+        let told = callers.dismissed().await;
+        assert_eq!((told.broken.as_slice(), told.unheard), ([].as_slice(), 0), "all are answered");
+        assert!(told.refused.iter().all(|refused| *refused == 1), "{:?}", told.refused);
+        let server = Process::start(&database, SOON).await;
+        for (input, id) in &told.accepted {
+            assert_eq!(server.api.ended(&target, id).await["status"], "COMPLETED");
+            assert_eq!(server.api.result(&target, id).await[0]["result"]["output"], *input);
+        }
+        assert!(server.terminate());
+    }
+}
