@@ -49,6 +49,8 @@ struct Scene {
     ended: String,
     /// Those that were accepted, with an answer that came whole.
     accepted: Mutex<Vec<String>>,
+    /// Answers that told the caller to come back.
+    refused: AtomicUsize,
 }
 
 impl Scene {
@@ -114,7 +116,10 @@ impl Scene {
             }
         };
         if let Ok((status, body)) = tokio::time::timeout(patience, reading).await {
-            assert!([200, 201, 202, 409].contains(&status), "{status} {body}");
+            // Work that was abandoned is done all the same: behind too much of
+            // it the database cannot be had in time.
+            assert!([200, 201, 202, 409, 503].contains(&status), "{status} {body}");
+            self.refused.fetch_add(usize::from(status == 503), Ordering::Relaxed);
             // The answers to a cancel and to a result name it too.
             if status == 202 && body["status_url"].is_string() {
                 let id = body["execution_id"].as_str().unwrap().to_owned();
@@ -170,7 +175,8 @@ on_each_database! {
         let tasks = || context.work.metrics().num_alive_tasks();
         let (tasks_before, descriptors_before) = (tasks(), descriptors());
 
-        let scene = Arc::new(Scene { target, ended, accepted: Mutex::default() });
+        let (accepted, refused) = (Mutex::default(), AtomicUsize::default());
+        let scene = Arc::new(Scene { target, ended, accepted, refused });
         let next = Arc::new(AtomicUsize::new(1));
         let callers = (0..CALLERS).map(|_| {
             let (api, scene, next) = (api.clone(), Arc::clone(&scene), Arc::clone(&next));
@@ -213,8 +219,8 @@ on_each_database! {
         let kept = 4 * WRITES + 4 * pool;
         until("no descriptor is left", async || descriptors() <= descriptors_before + kept).await;
         println!(
-            "{} cancelled: {} answered with 202; tasks {tasks_before} -> {}, descriptors {descriptors_before} -> {}",
-            cancelled(), accepted.len(), tasks(), descriptors(),
+            "{} cancelled: {} answered with 202, {} with 503; tasks {tasks_before} -> {}, descriptors {descriptors_before} -> {}",
+            cancelled(), accepted.len(), scene.refused.load(Ordering::Relaxed), tasks(), descriptors(),
         );
         server.stop().await;
     }
