@@ -23,6 +23,10 @@ const CLIENTS: usize = 12;
 /// What is accepted ends within this time of a server's return.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Rules that the server does not keep yet.
+const ANSWERS_TO_THE_END: bool = false;
+const ONCE_PER_MARKER: bool = false;
+
 /// Between two looks whether all has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -78,8 +82,8 @@ impl Run {
         let rules = Rules {
             limit: LIMIT,
             may_fail: self.may_fail,
-            answers_to_the_end: false,
-            once_per_marker: false,
+            answers_to_the_end: ANSWERS_TO_THE_END,
+            once_per_marker: ONCE_PER_MARKER,
             expected: &expected,
         };
         let verdict = check(&load.history.read(), &rows, TABLES, &rules);
