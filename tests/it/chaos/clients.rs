@@ -115,7 +115,7 @@ impl Load {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, insisting).await.expect("an answer comes in time")
+        tokio::time::timeout(3 * PATIENCE, insisting).await.expect("an answer comes in time")
     }
 
     fn strange(&self, asked: Duration, what: &str) {

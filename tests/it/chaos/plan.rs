@@ -38,6 +38,9 @@ impl Blow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disturbance {
     pub rest: Duration,
+    /// Whether the rest begins only once the server has accepted something:
+    /// a slow machine is to work between two blows, too.
+    pub serves: bool,
     pub node: usize,
     pub blow: Blow,
     /// Whether there is peace after it until all that was accepted before has
@@ -69,7 +72,8 @@ pub fn kills(seed: u64, count: usize, nodes: usize) -> Vec<Disturbance> {
         killed += blow.kills();
         let (rest, node) = (millis(&mut rng, 0..1500), rng.usize(0..nodes));
         let settles = (plan.len() + 1).is_multiple_of(SETTLES_EVERY);
-        plan.push(Disturbance { rest, node, blow, settles });
+        let serves = rng.u32(0..3) > 0;
+        plan.push(Disturbance { rest, serves, node, blow, settles });
     }
     plan
 }
@@ -79,6 +83,7 @@ pub fn outages(seed: u64, count: usize) -> Vec<Disturbance> {
     let mut rng = Rng::with_seed(seed);
     let disturbances = (1..=count).map(|n| Disturbance {
         rest: millis(&mut rng, 200..1500),
+        serves: true,
         node: 0,
         blow: Blow::Outage(millis(&mut rng, 0..5000)),
         settles: n.is_multiple_of(SETTLES_EVERY),

@@ -62,6 +62,9 @@ impl Run {
         let clients: Vec<_> =
             (0..CLIENTS).map(|n| tokio::spawn(Arc::clone(&load).client(n, seed))).collect();
         for (n, disturbance) in self.plan.iter().enumerate() {
+            if disturbance.serves {
+                serve(&load).await;
+            }
             tokio::time::sleep(disturbance.rest).await;
             stage.deal(disturbance, &load.history).await;
             if disturbance.settles {
@@ -140,6 +143,15 @@ impl Run {
             let _ = writeln!(text, "  {line}");
         });
         text
+    }
+}
+
+/// Waits until something is accepted, or has not been for too long.
+async fn serve(load: &Load) {
+    let before = load.accepted.load(Ordering::Relaxed);
+    let begun = load.history.now();
+    while load.accepted.load(Ordering::Relaxed) == before && load.history.now() < begun + LIMIT {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -13,6 +13,10 @@ use crate::support::{Api, ORG, Target};
 /// The tables of the destination.
 pub const TABLES: &[&str] = &["inserted", "upserted"];
 
+/// So long that a pause, or a busy machine, makes no step fail.
+const JQ_SECONDS: u32 = 60;
+const TEXT_SECONDS: u32 = 300;
+
 /// Every so many markers a document is so large that the outputs of its steps
 /// go to the document store.
 const LARGE_EVERY: usize = 16;
@@ -75,8 +79,9 @@ impl Targets {
     pub async fn deploy(api: &Api) -> Self {
         let key = api.organisation(ORG).await;
         let sum = json!({"id": "value", "uses": "jq",
-            "with": {"filter": ".marker + \" \" + ([range(100)] | add | tostring)"}});
-        let text = json!({"id": "text", "uses": "extract_text", "with": {"format": "plain"}});
+            "with": {"filter": ".marker + \" \" + ([range(100)] | add | tostring)",
+                 "timeout_seconds": JQ_SECONDS}});
+        let text = json!({"id": "text", "uses": "extract_text", "with": {"format": "plain", "timeout_seconds": TEXT_SECONDS}});
         let value = json!({"id": "value", "uses": "template",
             "with": {"template": "{{ input_data.marker }} {{ input.text | trim }}"}});
         let limits = json!({"max_concurrency": 16});
@@ -93,13 +98,15 @@ fn loading(first: &[Value]) -> Value {
     let row = "{execution: $context.execution_id, marker: $context.input_data.marker, \
                file: ($context.document.name // \"input_data\"), value: .}";
     let rest = [
-        json!({"id": "row", "uses": "jq", "with": {"filter": row}}),
+        json!({"id": "row", "uses": "jq",
+               "with": {"filter": row, "timeout_seconds": JQ_SECONDS}}),
         json!({"id": "insert", "uses": "load_sql",
                "with": {"connection": "destination", "table": "inserted"}}),
         json!({"id": "upsert", "uses": "load_sql", "input": "/steps/row",
                "with": {"connection": "destination", "table": "upserted",
                         "mode": "upsert", "key": ["execution", "file"]}}),
-        json!({"id": "give", "uses": "jq", "input": "/steps/value", "with": {"filter": "."}}),
+        json!({"id": "give", "uses": "jq", "input": "/steps/value",
+               "with": {"filter": ".", "timeout_seconds": JQ_SECONDS}}),
     ];
     first.iter().cloned().chain(rest).collect()
 }
