@@ -18,7 +18,7 @@ use super::{Store, StoreError};
 use crate::faults::Boundary;
 
 impl Store {
-    fn now_ms(&self) -> SimpleExpr {
+    pub(super) fn now_ms(&self) -> SimpleExpr {
         Expr::cust(match self.backend() {
             DbBackend::Postgres => "(extract(epoch from clock_timestamp()) * 1000)::bigint",
             _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
@@ -57,6 +57,7 @@ impl Store {
             heartbeat_ms: Set(0),
             started_at: Set(crate::clock::now()),
         };
+        let now = self.now_ms();
         self.write_at(vec![Boundary::REGISTER], move |tx| {
             Box::pin(async move {
                 if alone {
@@ -66,11 +67,17 @@ impl Store {
                     .on_conflict(OnConflict::column(node::Column::Id).do_nothing().to_owned())
                     .exec_without_returning(tx)
                     .await?;
+                // With the row: another node must not see it silent and
+                // remove it before its first heartbeat.
+                node::Entity::update_many()
+                    .col_expr(node::Column::HeartbeatMs, now)
+                    .filter(node::Column::Id.eq(id))
+                    .exec(tx)
+                    .await?;
                 Ok(())
             })
         })
-        .await?;
-        self.heartbeat(id).await
+        .await
     }
 
     /// Removes nodes that were silent for `lease_ms`, so that their work can
