@@ -24,6 +24,7 @@ use crate::engine::declared::{Declarations, Watching};
 use crate::engine::{Engine, connections};
 use crate::error::{ApiError, Code};
 use crate::ids;
+use crate::outbound::{Outbound, OutboundError};
 use crate::sandbox::Sandbox;
 use crate::secrets::{Keyring, SecretsError};
 use crate::steps::Services;
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The keys that seal secrets, or what they cannot open.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// The clients of what is outside.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
     /// The address, or a thread.
     #[error("cannot start on {address}: {error}")]
     Listen {
@@ -214,6 +218,7 @@ async fn services(config: &Config, store: &Store) -> Result<Arc<Services>, Start
         sandbox: Sandbox::new(config.sandbox.clone()),
         connections: config.connections(keyring),
         sql: Arc::default(),
+        outbound: Outbound::new(&config.connections_api.allowed_networks)?,
     });
     let closed = connections::reload(store, &services).await?;
     if closed > 0 {

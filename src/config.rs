@@ -21,6 +21,9 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 /// must be spared until the commit that refers to it.
 const LEAST_GRACE: u64 = 7200;
 
+/// Longest pause between two attempts of a webhook, in seconds: 30 days.
+const MAX_PAUSE: u32 = 2_592_000;
+
 /// Read where the server starts, if it is there and no file is named.
 const LOCAL: &str = "config.toml";
 
@@ -56,6 +59,7 @@ pub struct Config {
     pub engine: EngineConfig,
     pub usage: UsageConfig,
     pub retention: RetentionConfig,
+    pub webhooks: WebhooksConfig,
     pub log: LogConfig,
     pub secrets: SecretsConfig,
     pub connections_api: ConnectionsApiConfig,
@@ -164,8 +168,21 @@ pub struct RetentionConfig {
     pub sweep_seconds: u64,
     pub batch: usize,
     pub tombstone_days: u32,
+    pub webhook_days: u32,
     pub grace_seconds: u64,
     pub idempotency_hours: u32,
+}
+
+/// `[webhooks]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every setting, once")]
+pub struct WebhooksConfig {
+    pub retry_seconds: Vec<u32>,
+    pub retry_after_seconds: u32,
+    pub timeout_seconds: u32,
+    pub max_in_flight: usize,
+    pub max_per_receiver: usize,
 }
 
 /// What the engine needs to keep house.
@@ -175,6 +192,40 @@ pub struct UpkeepConfig {
     pub usage: UsageConfig,
     /// `[retention]`
     pub retention: RetentionConfig,
+    /// `[webhooks]`
+    pub webhooks: WebhooksConfig,
+    /// How callers reach the server, without a last slash; empty if that is
+    /// not known.
+    pub public_url: String,
+}
+
+impl WebhooksConfig {
+    fn checks(&self) -> [(&'static str, bool, &'static str); 5] {
+        [
+            (
+                "webhooks.retry_seconds",
+                self.retry_seconds.len() <= 100
+                    && self.retry_seconds.iter().all(|pause| *pause <= MAX_PAUSE),
+                "must be at most 100 pauses of at most 2592000 seconds",
+            ),
+            (
+                "webhooks.retry_after_seconds",
+                self.retry_after_seconds <= MAX_PAUSE,
+                "must be 2592000 or less",
+            ),
+            (
+                "webhooks.timeout_seconds",
+                (1..=300).contains(&self.timeout_seconds),
+                "must be from 1 to 300",
+            ),
+            ("webhooks.max_per_receiver", self.max_per_receiver >= 1, "must be 1 or more"),
+            (
+                "webhooks.max_in_flight",
+                (self.max_per_receiver..=1000).contains(&self.max_in_flight),
+                "must be from webhooks.max_per_receiver to 1000",
+            ),
+        ]
+    }
 }
 
 /// `[log]`
@@ -202,6 +253,7 @@ pub enum LogFormat {
 #[expect(missing_docs, reason = "config.toml documents every setting, once")]
 pub struct ConnectionsApiConfig {
     pub local_folders: Vec<PathBuf>,
+    pub allowed_networks: Vec<Cidr>,
 }
 
 /// One of `[[connections]]`.
@@ -336,7 +388,7 @@ impl Config {
                 "must begin with sqlite:// or postgres://",
             ),
         ];
-        for (place, holds, reason) in checks {
+        for (place, holds, reason) in checks.into_iter().chain(self.webhooks.checks()) {
             if !holds {
                 return Err(ConfigError::Value { place, reason });
             }
@@ -351,7 +403,12 @@ impl Config {
 
     /// What the engine needs to keep house.
     pub fn upkeep(&self) -> UpkeepConfig {
-        UpkeepConfig { usage: self.usage.clone(), retention: self.retention.clone() }
+        UpkeepConfig {
+            usage: self.usage.clone(),
+            retention: self.retention.clone(),
+            webhooks: self.webhooks.clone(),
+            public_url: self.server.public_url.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// The connections that steps may use. `keyring` opens those that are

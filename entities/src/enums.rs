@@ -65,3 +65,18 @@ pub enum ChangeKind {
     #[sea_orm(string_value = "connections")]
     Connections,
 }
+
+/// Where the delivery of a webhook stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "String(StringLen::N(16))")]
+pub enum DeliveryState {
+    /// It is tried, or will be.
+    #[sea_orm(string_value = "pending")]
+    Pending,
+    /// The receiver took it.
+    #[sea_orm(string_value = "delivered")]
+    Delivered,
+    /// It is not tried any more.
+    #[sea_orm(string_value = "failed")]
+    Failed,
+}

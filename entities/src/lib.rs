@@ -23,4 +23,6 @@ pub mod setting;
 pub mod step_run;
 pub mod usage_counter;
 pub mod usage_flush;
+pub mod webhook_attempt;
+pub mod webhook_delivery;
 pub mod workflow;

@@ -14,6 +14,7 @@ mod m20261123_000007_retention;
 mod m20261123_000008_history;
 mod m20261123_000009_declared;
 mod m20261123_000010_idempotency;
+mod m20261123_000011_webhooks;
 mod m20261123_000012_reruns;
 
 /// All migrations, in order.
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000008_history::Migration),
             Box::new(m20261123_000009_declared::Migration),
             Box::new(m20261123_000010_idempotency::Migration),
+            Box::new(m20261123_000011_webhooks::Migration),
             Box::new(m20261123_000012_reruns::Migration),
         ]
     }

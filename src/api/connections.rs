@@ -139,7 +139,7 @@ pub struct ConnectionAnswer {
     source: Source,
     #[serde(flatten)]
     settings: Shown,
-    /// Places of the secrets that it has, such as `url` or `headers.Authorization`; they can be set anew, and not be read.
+    /// Places of the secrets that it has, such as `url`, `headers.Authorization` or `signing_secrets.0`; they can be set anew, and not be read.
     secrets: Vec<String>,
     /// Counts its changes, from 1; null for one of the configuration.
     revision: Option<i32>,
@@ -312,7 +312,7 @@ pub async fn patch(
 }
 
 /// Delete a connection
-/// Only if no workflow names it.
+/// Only if neither a workflow nor a webhook names it.
 #[api_operation(tag = "connections", operation_id = "delete_connection")]
 pub async fn delete(
     state: Data<State>,

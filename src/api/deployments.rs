@@ -19,9 +19,10 @@ use super::schemas::{Id, MergePatch, Object, drop_read_only};
 use super::workflows::Kind;
 use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::Engine;
-use crate::engine::audit::Author;
+use crate::engine::directory::Manager;
 use crate::engine::manage::DeploymentDraft;
 use crate::engine::settings::Settings;
+use crate::engine::webhooks;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::form::{API_NAME, is_api_name};
 use crate::store::StoreError;
@@ -182,7 +183,7 @@ pub async fn create(
 ) -> ApiResult<Answer<DeploymentCreated>> {
     let write = off_thread(move || DeploymentWrite::parse(body.0.0)).await?;
     let owner = manager.0.organisation_id;
-    let (draft, kind) = draft(&state.engine, owner, write).await?;
+    let (draft, kind) = draft(&state.engine, &manager.0, write).await?;
     let (row, key) = state.engine.create_deployment(manager.author(), owner, draft).await?;
     let (place, revision) = (format!("/deployment/{}/", row.public_id), row.revision);
     let deployment = DeploymentAnswer::of(row, kind);
@@ -233,7 +234,7 @@ pub async fn replace(
     if_match.check(current.revision)?;
     let mut object = body.0.0;
     drop_read_only(&mut object, &shown(&state, &current).await?, &READ_ONLY)?;
-    change(&state, manager.author(), current, object).await
+    change(&state, &manager, current, object).await
 }
 
 /// Change a deployment
@@ -265,7 +266,7 @@ pub async fn patch(
     if let Some(schema) = schema {
         whole.insert("input_schema".to_owned(), schema);
     }
-    change(&state, manager.author(), current, whole).await
+    change(&state, &manager, current, whole).await
 }
 
 /// Delete a deployment
@@ -282,34 +283,41 @@ pub async fn delete(
 
 async fn change(
     state: &State,
-    author: &Author,
+    manager: &OrganisationManager,
     current: deployment::Model,
     object: Map<String, Value>,
 ) -> ApiResult<Answer<DeploymentAnswer>> {
     let write = off_thread(move || DeploymentWrite::parse(object)).await?;
-    let (draft, kind) = draft(&state.engine, current.organisation_id, write).await?;
-    let row = state.engine.replace_deployment(author, current, draft).await?;
+    let (draft, kind) = draft(&state.engine, &manager.0, write).await?;
+    let row = state.engine.replace_deployment(manager.author(), current, draft).await?;
     let revision = row.revision;
     Ok(Answer::ok(DeploymentAnswer::of(row, kind)).etag(revision))
 }
 
-/// What is to be, with a workflow that is the organisation's and of its type.
+/// What is to be, with a workflow that is the organisation's and of its type,
+/// and a webhook that it can sign.
 async fn draft(
     engine: &Engine,
-    organisation_id: Uuid,
+    owner: &Manager,
     write: DeploymentWrite,
 ) -> ApiResult<(DeploymentDraft, WorkflowKind)> {
     let DeploymentWrite { identity, settings } = write;
     let unknown =
         || ApiError::at(Code::InvalidValue, "workflow", "the id of one of your workflows");
     let workflow_id: Uuid = identity.workflow.parse().map_err(|_| unknown())?;
-    let workflow = match engine.store().workflow(organisation_id, workflow_id).await {
+    let workflow = match engine.store().workflow(owner.organisation_id, workflow_id).await {
         Err(StoreError::NotFound) => return Err(unknown()),
         other => other?,
     };
     if identity.deployment_type.is_some_and(|kind| workflow.kind != kind.into()) {
         let detail = format!("its workflow is of type {}", workflow.kind.to_value());
         return Err(ApiError::at(Code::InvalidValue, "deployment_type", detail));
+    }
+    let connections = &engine.context().services.connections;
+    let faults = webhooks::faults(connections, &owner.org_id, &settings);
+    if !faults.is_empty() {
+        let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
+        return Err(ApiError::all(Code::InvalidValue, faults));
     }
     let draft = DeploymentDraft {
         workflow_id,

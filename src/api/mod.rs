@@ -28,6 +28,7 @@ pub mod slashes;
 mod unstract;
 mod unstract_platform;
 mod usage;
+mod webhooks;
 mod workflows;
 
 use std::future::{Ready, ready};

@@ -1,7 +1,7 @@
 //! An organisation's executions, also those of deployments that are gone.
 
 mod answers;
-mod filter;
+pub(super) mod filter;
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;

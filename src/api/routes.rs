@@ -5,7 +5,7 @@ use apistos::web::{ServiceConfig, delete, get, patch, post, put, resource, scope
 
 use super::{
     audit, connections, deployments, docs, events, executions, health, keys, organisations,
-    platform_keys, records, reload, unstract, unstract_platform, usage, workflows,
+    platform_keys, records, reload, unstract, unstract_platform, usage, webhooks, workflows,
 };
 
 /// Every route of the API.
@@ -178,5 +178,10 @@ fn history(config: &mut ServiceConfig) {
         .service(resource("/execution/{id}/steps/").route(get().to(records::steps)))
         .service(resource("/execution/{id}/logs/").route(get().to(records::logs)))
         .service(resource("/execution/{id}/cancel/").route(post().to(records::cancel)))
-        .service(resource("/execution/{id}/rerun/").route(post().to(records::rerun)));
+        .service(resource("/execution/{id}/rerun/").route(post().to(records::rerun)))
+        .service(resource("/webhook-delivery/").route(get().to(webhooks::list)))
+        .service(resource("/webhook-delivery/{id}/").route(get().to(webhooks::get)))
+        .service(
+            resource("/webhook-delivery/{id}/redeliver/").route(post().to(webhooks::redeliver)),
+        );
 }

@@ -10,8 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::object_store;
-use super::{Connection, Kind};
+use super::{Connection, Kind, object_store, signing};
 use crate::sql_pools;
 
 /// Fields as they are written, those of all kinds left out.
@@ -49,10 +48,12 @@ const HARMLESS: [&str; 10] = [
 ];
 
 /// Whether a setting is a secret: the one place that says so. `key` is a name
-/// within the field.
+/// within the field; a list is secret as a whole.
 fn is_secret(kind: Kind, field: &str, key: &str) -> bool {
     match (kind, field) {
-        (Kind::Sql, "url") | (Kind::Http, "headers") | (Kind::Llm, "api_key") => true,
+        (Kind::Sql, "url")
+        | (Kind::Http, "headers" | "signing_secrets")
+        | (Kind::Llm, "api_key") => true,
         (Kind::ObjectStore, "options") => !HARMLESS.contains(&key),
         _ => false,
     }
@@ -99,6 +100,14 @@ pub struct HttpForm {
     #[serde(default, skip_serializing)]
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     headers: Option<BTreeMap<String, SecretString>>,
+    /// What webhooks to it are signed with: `whsec_` and 24 to 64 bytes in base64. Two while one takes the other's place: then each signs.
+    #[serde(default, skip_serializing)]
+    #[schemars(
+        with = "Option<Vec<String>>",
+        length(max = 2),
+        inner(regex(path = "signing::FORM"))
+    )]
+    signing_secrets: Option<Vec<SecretString>>,
 }
 
 /// A language model.
@@ -133,8 +142,12 @@ pub fn read(kind: Kind, settings: Settings) -> Result<Connection, FormError> {
             Connection::ObjectStore { service, options: options.unwrap_or_default() }
         }
         Kind::Http => {
-            let HttpForm { base_url, headers } = typed(settings)?;
-            Connection::Http { base_url, headers: headers.unwrap_or_default() }
+            let HttpForm { base_url, headers, signing_secrets } = typed(settings)?;
+            Connection::Http {
+                base_url,
+                headers: headers.unwrap_or_default(),
+                signing_secrets: signing_secrets.unwrap_or_default(),
+            }
         }
         Kind::Llm => {
             let LlmForm { provider, base_url, model, api_key } = typed(settings)?;
@@ -161,9 +174,10 @@ fn faults(connection: &Connection) -> Faults {
         Connection::ObjectStore { service, options } => {
             check_options(&mut faults, service, options);
         }
-        Connection::Http { base_url, headers } => {
+        Connection::Http { base_url, headers, signing_secrets } => {
             check_base_url(&mut faults, base_url);
             check_headers(&mut faults, headers);
+            check_signing_secrets(&mut faults, signing_secrets);
         }
         Connection::Llm { provider, base_url, model, api_key } => {
             if let Some(base_url) = base_url {
@@ -229,6 +243,14 @@ fn check_headers(faults: &mut Faults, headers: &BTreeMap<String, SecretString>) 
     }
 }
 
+fn check_signing_secrets(faults: &mut Faults, secrets: &[SecretString]) {
+    if secrets.len() > signing::MAX_SECRETS {
+        faults.push(("signing_secrets".into(), format!("at most {}", signing::MAX_SECRETS)));
+    }
+    let wrong = secrets.iter().enumerate().filter(|(_, secret)| !signing::is_secret(secret));
+    faults.extend(wrong.map(|(n, _)| (format!("signing_secrets[{n}]"), signing::CURE.to_owned())));
+}
+
 fn check_base_url(faults: &mut Faults, text: &str) {
     let fits = |url: Url| {
         ["http", "https"].contains(&url.scheme())
@@ -274,6 +296,14 @@ pub fn part(kind: Kind, settings: Settings) -> (Settings, Secrets) {
                 }
                 public.insert(field, shown.into());
             }
+            Value::Array(items) if is_secret(kind, &field, "") => {
+                for (index, item) in items.into_iter().enumerate() {
+                    if let Value::String(text) = item {
+                        secrets.insert(format!("{field}.{index}"), text.into());
+                    }
+                }
+                public.insert(field, Value::Array(Vec::new()));
+            }
             other => _ = public.insert(field, other),
         }
     }
@@ -287,11 +317,12 @@ pub fn whole(mut settings: Settings, secrets: &Secrets) -> Settings {
         let secret = Value::from(secret.expose_secret());
         match place.split_once('.') {
             None => _ = settings.insert(place.clone(), secret),
-            Some((field, key)) => {
-                if let Some(Value::Object(entries)) = settings.get_mut(field) {
-                    entries.insert(key.to_owned(), secret);
-                }
-            }
+            Some((field, key)) => match settings.get_mut(field) {
+                Some(Value::Object(entries)) => _ = entries.insert(key.to_owned(), secret),
+                // Their places are in order: a list has few items.
+                Some(Value::Array(items)) => items.push(secret),
+                _ => {}
+            },
         }
     }
     settings
@@ -309,6 +340,8 @@ fn location(url: &str) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     fn object(value: &Value) -> Settings {
         value.as_object().unwrap().clone()
@@ -351,6 +384,16 @@ mod tests {
                 json!({"base_url": "https://u:p@h/", "headers": {"a b": "c", "d": "e\n"}}),
                 vec!["base_url", "headers.a b", "headers.d", "headers.d"],
             ),
+            (
+                Kind::Http,
+                json!({"base_url": "https://h", "signing_secrets": ["whsec_x", SIGNING, "x"]}),
+                vec!["signing_secrets", "signing_secrets[0]", "signing_secrets[2]"],
+            ),
+            (
+                Kind::Http,
+                json!({"base_url": "https://h", "signing_secrets": [SIGNING, SIGNING]}),
+                vec![],
+            ),
             (Kind::Http, json!({"base_url": "file:///etc/passwd"}), vec!["base_url"]),
             (Kind::Http, json!({"base_url": "http://h/?key=secret"}), vec!["base_url"]),
             (Kind::Llm, json!({"provider": "openai", "model": "m", "api_key": "k"}), vec![]),
@@ -375,8 +418,9 @@ mod tests {
             ),
             (
                 Kind::Http,
-                json!({"base_url": "http://h", "headers": {"A.b": "canary", "C": "canary"}}),
-                vec!["headers.A.b", "headers.C"],
+                json!({"base_url": "http://h", "headers": {"A.b": "canary", "C": "canary"},
+                    "signing_secrets": ["canary-2", "canary-1"]}),
+                vec!["headers.A.b", "headers.C", "signing_secrets.0", "signing_secrets.1"],
             ),
             (
                 Kind::Llm,

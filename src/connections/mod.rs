@@ -8,6 +8,7 @@ pub mod form;
 pub mod local;
 pub mod object_store;
 pub mod probe;
+pub mod signing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -78,6 +79,8 @@ pub enum Connection {
         base_url: String,
         /// Sent with every request.
         headers: BTreeMap<String, SecretString>,
+        /// What webhooks to it are signed with.
+        signing_secrets: Vec<SecretString>,
     },
     /// A language model.
     Llm {
@@ -93,6 +96,11 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// Whether webhooks can be sent to it: it speaks HTTP and can sign.
+    pub fn takes_webhooks(&self) -> bool {
+        matches!(self, Self::Http { signing_secrets, .. } if !signing_secrets.is_empty())
+    }
+
     /// What kind of system it leads to.
     pub const fn kind(&self) -> Kind {
         match self {
@@ -158,6 +166,12 @@ impl Connections {
     pub fn get(&self, org_id: &str, name: &str) -> Option<Arc<Connection>> {
         let name = (org_id.to_owned(), name.to_owned());
         self.declared.get(&name).or(self.stored.load().by_name.get(&name)).cloned()
+    }
+
+    /// Whether the configuration declares the organisation's connection of
+    /// that name, which may then lead anywhere.
+    pub fn is_declared(&self, org_id: &str, name: &str) -> bool {
+        self.declared.contains_key(&(org_id.to_owned(), name.to_owned()))
     }
 
     /// What the configuration declares for an organisation, in the order of
@@ -253,7 +267,11 @@ mod tests {
 
     #[test]
     fn what_the_configuration_declares_goes_before_what_is_stored() {
-        let declared = Connection::Http { base_url: "x".into(), headers: BTreeMap::new() };
+        let declared = Connection::Http {
+            base_url: "x".into(),
+            headers: BTreeMap::new(),
+            signing_secrets: Vec::new(),
+        };
         let connections = Connections::new([(("acme".into(), "w".into()), declared)]);
         connections.put(stored(1, "w"));
         assert_eq!(connections.get("acme", "w").unwrap().kind(), Kind::Http);

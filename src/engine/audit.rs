@@ -61,6 +61,7 @@ pub enum Action {
     Rotate,
     Revoke,
     Rerun,
+    Redeliver,
 }
 
 impl Action {
@@ -73,6 +74,7 @@ impl Action {
             Self::Rotate => "rotate",
             Self::Revoke => "revoke",
             Self::Rerun => "rerun",
+            Self::Redeliver => "redeliver",
         }
     }
 }

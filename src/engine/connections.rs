@@ -83,7 +83,7 @@ impl Engine {
         Ok(row)
     }
 
-    /// Deletes a connection that no workflow names.
+    /// Deletes a connection that neither a workflow nor a webhook names.
     ///
     /// # Errors
     /// [`ManageError::Declared`], [`StoreError::NotFound`],

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::ArbiterHandle;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use crate::usage::Usage;
 pub struct Context {
     /// `[engine]`
     pub config: EngineConfig,
-    /// `[usage]` and `[retention]`
+    /// `[usage]`, `[retention]` and `[webhooks]`
     pub upkeep: UpkeepConfig,
     /// This life of this process, as the store knows it.
     pub node: Uuid,
@@ -40,10 +41,13 @@ pub struct Context {
     pub accepted: Gauge,
     /// What callers used, on its way to the store.
     pub usage: Arc<Usage>,
-    /// The lives of executions, until each has ended or was handed back.
+    /// The lives of executions, until each has ended or was handed back, and
+    /// the sender of webhooks.
     pub lives: TaskTracker,
     /// Whether the store is felt to be there.
     pub pulse: Pulse,
+    /// Wakes the sender of webhooks: there is something to tell.
+    pub told: Notify,
     /// Cancelled when running work must be handed back at once.
     pub hand_back: CancellationToken,
     /// Cancelled when new work is refused from now on.
@@ -82,6 +86,7 @@ impl Context {
             usage: Arc::default(),
             lives: TaskTracker::new(),
             pulse: Pulse::default(),
+            told: Notify::new(),
             hand_back: CancellationToken::new(),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),

@@ -171,8 +171,12 @@ async fn end(
         ended_at,
         expires_at,
         steps,
+        notice: revision.notice(entry.organisation_id),
     };
     let Some(written) = persist(context, entry, claim, ending).await else { return };
+    if written.notice.is_some() {
+        context.told.notify_one();
+    }
     let status = written.status;
     let time = written.started_at.map(|start| (ended_at - start).to_std().unwrap_or_default());
     context.usage.ended(Subject::new(entry.id, live.key_id), status, time);

@@ -36,6 +36,7 @@ mod tries;
 mod usage;
 pub mod uses;
 mod walk;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +138,8 @@ impl Engine {
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
         context.work.spawn(connections::seal_anew(Arc::clone(&context)));
         context.work.spawn(uses::run(Arc::clone(&context)));
+        // With the lives: the stop waits for what it has under way.
+        context.lives.spawn_on(webhooks::run(Arc::clone(&context)), &context.work);
         let flusher = Flusher::start(
             Arc::clone(&context.usage),
             context.store.clone(),

@@ -16,6 +16,7 @@ use super::settings::Settings;
 use crate::schema::Schema;
 use crate::steps::extract_text::ExtractTextStep;
 use crate::steps::{self, KINDS, Step, StepKind};
+use crate::store::committer::Notice;
 
 /// Steps in one workflow.
 pub const MAX_STEPS: usize = 100;
@@ -213,6 +214,17 @@ impl Revision {
     /// If they cannot be read: a fault of ours.
     pub fn definitions(&self) -> serde_json::Result<Vec<StepDefinition>> {
         serde_json::from_str(&self.steps)
+    }
+
+    /// Whom to tell of the ends of its executions.
+    pub fn notice(&self, organisation_id: Uuid) -> Option<Notice> {
+        let webhook = self.settings.webhook.as_ref()?;
+        Some(Notice {
+            organisation_id,
+            deployment_id: self.deployment_id,
+            connection: webhook.connection.clone(),
+            statuses: webhook.statuses.iter().map(|end| end.status()).collect(),
+        })
     }
 
     /// Whether a step takes the text of documents, so that callers are to send

@@ -190,6 +190,17 @@ async fn revision_of(
 }
 
 async fn fail(context: &Context, row: &execution::Model, code: &str, detail: &str) {
+    // A deleted deployment's revisions stay as long as its executions.
+    let notice = match context.store.revision(row.deployment_id, row.revision).await {
+        Ok(revision) => {
+            Revision::from_row(revision).ok().and_then(|one| one.notice(row.organisation_id))
+        }
+        Err(StoreError::NotFound) => None,
+        Err(error) => {
+            tracing::warn!(execution_id = %row.id, %error, "an end cannot be written yet");
+            return;
+        }
+    };
     let status = if row.cancel_requested { Status::Stopped } else { Status::Error };
     let ending = Ending {
         status,
@@ -203,12 +214,14 @@ async fn fail(context: &Context, row: &execution::Model, code: &str, detail: &st
         ended_at: clock::now(),
         expires_at: None,
         steps: Vec::new(),
+        notice,
     };
     let claim = context.claim(row.id, row.attempt);
     match context.committer.commit(Write::End(claim, Box::new(ending))).await {
         Ok(()) => {
             let subject = Subject::new(row.deployment_id, row.key_id);
             context.usage.ended(subject, status, None);
+            context.told.notify_one();
             tracing::warn!(execution_id = %row.id, code, "an execution cannot run");
         }
         Err(error) => {

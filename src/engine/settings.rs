@@ -4,10 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::lifecycle::Status;
 use super::plan::Faults;
 use super::retry::Retry;
 use crate::cidr::Cidr;
 use crate::documents::media_type::is_pattern;
+use crate::form::{API_NAME, is_api_name};
 use crate::schema::{Schema, SchemaFault};
 
 /// What [`is_pattern`] takes, for the schema of the settings.
@@ -16,6 +18,62 @@ const TYPE_OR_KIND: &str =
 
 /// Entries in one list of a deployment.
 const MAX_LISTED: usize = 1000;
+
+/// Who is told of the ends of a deployment's executions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Name of the organisation's `http` connection that leads to the
+    /// receiver; it needs a signing secret.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    pub connection: String,
+    /// Of which ends the receiver is told.
+    #[serde(default = "every_end")]
+    #[schemars(length(min = 1, max = 3))]
+    pub statuses: Vec<End>,
+}
+
+/// A terminal status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum End {
+    /// At least one document succeeded.
+    Completed,
+    /// None succeeded, or it could not run.
+    Error,
+    /// It was cancelled.
+    Stopped,
+}
+
+impl End {
+    const ALL: [Self; 3] = [Self::Completed, Self::Error, Self::Stopped];
+
+    /// The status.
+    pub const fn status(self) -> Status {
+        match self {
+            Self::Completed => Status::Completed,
+            Self::Error => Status::Error,
+            Self::Stopped => Status::Stopped,
+        }
+    }
+}
+
+impl Webhook {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::new();
+        if !is_api_name(&self.connection) {
+            faults.push(("webhook.connection".into(), API_NAME.into()));
+        }
+        if self.statuses.is_empty() || self.statuses.len() > End::ALL.len() {
+            faults.push(("webhook.statuses".into(), "1 to 3 of them, or left out for all".into()));
+        }
+        faults
+    }
+}
+
+fn every_end() -> Vec<End> {
+    End::ALL.into()
+}
 
 /// How many requests a deployment takes in how much time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +141,8 @@ pub struct Settings {
     /// Time for which a result is kept, in seconds; absent: for ever.
     #[schemars(range(min = 60, max = 315_360_000))]
     pub result_ttl_seconds: Option<u32>,
+    /// Who is told of the ends of its executions; absent: nobody.
+    pub webhook: Option<Webhook>,
 }
 
 impl Default for Settings {
@@ -101,6 +161,7 @@ impl Default for Settings {
             execution_timeout_seconds: 3600,
             retry: Retry::default(),
             result_ttl_seconds: None,
+            webhook: None,
         }
     }
 }
@@ -125,6 +186,9 @@ impl Settings {
             let cure = "a media type such as application/pdf, or a pattern such as image/*";
             (format!("allowed_mime_types[{index}]"), cure.to_owned())
         }));
+        if let Some(webhook) = &self.webhook {
+            faults.extend(webhook.faults());
+        }
         if let Some(Err(fault)) = self.compile_input_schema() {
             faults.push((format!("input_schema{}", fault.pointer), fault.detail));
         }
@@ -183,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_media_type_or_schema_that_cannot_be_used_is_named() {
+    fn a_media_type_schema_or_webhook_that_cannot_be_used_is_named() {
         for (wrong, place) in [
             (json!({"allowed_mime_types": []}), "allowed_mime_types"),
             (json!({"allowed_mime_types": ["text/*", "pdf"]}), "allowed_mime_types[1]"),
@@ -191,6 +255,8 @@ mod tests {
                 json!({"input_schema": {"properties": {"a": {"type": 1}}}}),
                 "input_schema/properties/a/type",
             ),
+            (json!({"webhook": {"connection": "a b"}}), "webhook.connection"),
+            (json!({"webhook": {"connection": "a", "statuses": []}}), "webhook.statuses"),
             (json!({"input_schema": {"$ref": "https://example.com/x"}}), "input_schema"),
             (json!({"input_schema": {"$schema": "http://x"}}), "input_schema/$schema"),
         ] {

@@ -47,12 +47,14 @@ pub struct Swept {
     pub revisions: u64,
     /// Idempotency keys whose time was over.
     pub keys: u64,
+    /// Deliveries of webhooks.
+    pub deliveries: u64,
 }
 
 impl Swept {
     /// Whether a bound was reached, so that more is to be expected.
     fn reached(self, bound: u64) -> bool {
-        [self.expired, self.tombstones, self.counters, self.revisions, self.keys]
+        [self.expired, self.tombstones, self.counters, self.revisions, self.keys, self.deliveries]
             .iter()
             .any(|count| *count >= bound)
     }
@@ -120,12 +122,14 @@ impl Sweeper {
         let (store, limit, now) = (&context.store, batch(context), clock::now());
         let expired = store.remove_expired_content(now, limit).await?;
         let tombstones = days(context.upkeep.retention.tombstone_days);
+        let told = days(context.upkeep.retention.webhook_days);
         let mut swept = Swept {
             expired: expired.executions,
             tombstones: store.remove_tombstones(before(now, tombstones), limit).await?,
             counters: self.counters(context, now).await?,
             revisions: store.remove_revisions(limit).await?,
             keys: store.remove_idempotency_keys(now, limit).await?,
+            deliveries: store.remove_deliveries(before(now, told), limit).await?,
             ..Swept::default()
         };
         store.remove_flushes(before(now, FLUSHES).timestamp()).await?;
@@ -148,6 +152,7 @@ impl Sweeper {
                 counters = swept.counters,
                 revisions = swept.revisions,
                 keys = swept.keys,
+                deliveries = swept.deliveries,
                 "swept"
             );
         }

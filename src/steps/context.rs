@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::connections::Connections;
 use crate::documents::{DocumentStore, Hash};
+use crate::outbound::Outbound;
 use crate::sandbox::Sandbox;
 use crate::sql_pools::SqlPools;
 
@@ -22,6 +23,8 @@ pub struct Services {
     pub connections: Connections,
     /// Connection pools of the databases that steps load into.
     pub sql: Arc<SqlPools>,
+    /// Clients of what is outside.
+    pub outbound: Outbound,
 }
 
 /// A document of the execution, as it was accepted.

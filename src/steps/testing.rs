@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{ParamError, Services, Step, StepContext, StepScope};
 use crate::connections::{Connection, Connections};
 use crate::documents::DocumentStore;
+use crate::outbound::Outbound;
 use crate::sandbox::{Sandbox, SandboxConfig};
 
 /// The organisation of every test context.
@@ -38,6 +39,7 @@ pub fn context_with(
         sandbox: Sandbox::new(SandboxConfig::default()),
         connections: Connections::new(connections),
         sql: Arc::default(),
+        outbound: Outbound::new(&[]).unwrap(),
     };
     StepContext {
         scope: StepScope {

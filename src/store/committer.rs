@@ -60,6 +60,21 @@ pub struct Ending {
     /// Outcomes of steps that are recorded with the end or not at all: the
     /// last one, and those that the end interrupts.
     pub steps: Vec<StepRow>,
+    /// Who is told of it, if anybody: recorded with the end or not at all.
+    pub notice: Option<Notice>,
+}
+
+/// Whom to tell of an end.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Whose execution it is.
+    pub organisation_id: Uuid,
+    /// What was called.
+    pub deployment_id: Uuid,
+    /// The organisation's connection that leads to the receiver.
+    pub connection: String,
+    /// The ends that the receiver wants to be told of.
+    pub statuses: Vec<Status>,
 }
 
 /// An execution that is accepted.

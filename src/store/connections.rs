@@ -1,7 +1,7 @@
 //! Connections, in the scope of their organisation. The secrets in their rows
 //! are sealed.
 
-use millrace_entities::{audit_entry, connection, organisation, workflow};
+use millrace_entities::{audit_entry, connection, deployment, organisation, workflow};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, ModelTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set,
@@ -20,8 +20,8 @@ fn of(organisation_id: Uuid) -> Select<connection::Entity> {
     connection::Entity::find().filter(connection::Column::OrganisationId.eq(organisation_id))
 }
 
-/// Fails if a step of one of the organisation's workflows names the
-/// connection.
+/// Fails if a step of one of the organisation's workflows, or the webhook of
+/// one of its deployments, names the connection.
 async fn refuse_in_use(
     tx: &DatabaseTransaction,
     organisation_id: Uuid,
@@ -37,7 +37,20 @@ async fn refuse_in_use(
     let uses = |row: &workflow::Model| {
         serde_json::from_str::<Vec<Value>>(&row.steps).is_ok_and(|steps| steps.iter().any(names))
     };
-    if workflows.iter().any(uses) { Err(StoreError::Referenced) } else { Ok(()) }
+    let deployments = deployment::Entity::find()
+        .filter(deployment::Column::OrganisationId.eq(organisation_id))
+        .filter(deployment::Column::Settings.contains(format!("\"{name}\"")))
+        .all(tx)
+        .await?;
+    let tells = |row: &deployment::Model| {
+        serde_json::from_str::<Value>(&row.settings).is_ok_and(|settings| {
+            settings.pointer("/webhook/connection").is_some_and(|named| named == name)
+        })
+    };
+    match workflows.iter().any(uses) || deployments.iter().any(tells) {
+        true => Err(StoreError::Referenced),
+        false => Ok(()),
+    }
 }
 
 impl Store {
@@ -124,7 +137,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a connection that no workflow names.
+    /// Deletes a connection that neither a workflow nor a webhook names.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Referenced`].

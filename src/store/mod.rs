@@ -8,6 +8,7 @@ pub mod changes;
 pub mod committer;
 pub mod connections;
 pub mod declared;
+pub mod deliveries;
 pub mod deployments;
 pub mod executions;
 pub mod keys;
@@ -22,6 +23,7 @@ pub mod settings;
 pub mod summaries;
 pub mod usage;
 pub mod uses;
+pub mod webhooks;
 pub mod workflows;
 
 use std::fs::File;

@@ -194,7 +194,7 @@ fn listed(organisation_id: Uuid, filter: &Filter) -> Select<execution::Entity> {
 }
 
 /// Not above any UUIDv7 that was made at `time` or later.
-fn least_id(time: Option<DateTime<Utc>>) -> Uuid {
+pub(super) fn least_id(time: Option<DateTime<Utc>>) -> Uuid {
     let millis = time.map_or(0, |time| time.timestamp_millis().clamp(0, (1 << 48) - 1));
     Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }

@@ -19,6 +19,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::deliveries::remove_of_executions;
 use super::usage::Span;
 use super::{Store, StoreError};
 
@@ -118,6 +119,7 @@ impl Store {
                     .await?;
                 let tagged = execution_tag::Column::ExecutionId.is_in(old.iter().copied());
                 execution_tag::Entity::delete_many().filter(tagged).exec(tx).await?;
+                remove_of_executions(tx, &old).await?;
                 let removed =
                     execution::Entity::delete_many().filter(Column::Id.is_in(old)).exec(tx).await?;
                 Ok(removed.rows_affected)

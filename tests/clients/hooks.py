@@ -84,12 +84,14 @@ def fill(case):
 
 
 def mend(case):
-    """What a schema cannot say: which workflow there is, which time is to come, that there is something to do."""
+    """What a schema cannot say: which workflow and connection there is, which time is to come, that there is something to do."""
     body = case.body
     if isinstance(body.get("workflow"), str):
         body["workflow"] = WORKFLOW
     if "/api-deployment/" in case.operation.path:
         body.pop("deployment_type", None)
+        # It names a connection that must be there.
+        body.pop("webhook", None)
     if isinstance(body.get("expires_at"), str):
         body["expires_at"] = "2999-12-31T23:59:59Z"
     if case.method == "POST" and case.operation.path.startswith("/deployment/"):

@@ -97,6 +97,7 @@ fn end(claim: Claim, status: Status, result: &str) -> Write {
             ended_at: clock::now(),
             expires_at: None,
             steps: Vec::new(),
+            notice: None,
         }),
     )
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{Api, OPERATOR, ORG, Server, Target, json_of, on_each_database};
-use crate::wire::{call, echo, platform_key};
+use crate::wire::{call, delivery, echo, platform_key};
 
 const OTHER_ORG: &str = "other";
 
@@ -37,6 +37,7 @@ struct World {
     key: String,
     execution: String,
     connection: String,
+    delivery: String,
     platform_key: String,
 }
 
@@ -52,6 +53,7 @@ fn values(world: &World, before: &str, name: &str) -> (Scope, Vec<String>) {
         ("api-deployment", "id") => of_organisation(&target.id),
         ("connection", "id") => of_organisation(&world.connection),
         ("platform-key", "id") => of_organisation(&world.platform_key),
+        ("webhook-delivery", "id") => of_organisation(&world.delivery),
         ("execution", "id") => of_organisation(&world.execution),
         ("{org_id}", "api_name") => of_deployment(&target.api_name),
         ("key", "key_id") => of_deployment(&world.key),
@@ -110,8 +112,9 @@ async fn world(server: &Server, platform: &str, org_id: &'static str, name: &str
         org_id,
         workflow: text(&deployment["workflow"]),
         key: text(&keys["results"][0]["id"]),
-        execution,
+        execution: execution.clone(),
         connection: text(&connection["id"]),
+        delivery: delivery(server, platform, &target.id, &execution).await,
         platform_key: server
             .engine
             .manager(&Key::parse(platform).unwrap())
@@ -303,6 +306,7 @@ fn nobody() -> World {
         key: id(),
         execution: id(),
         connection: id(),
+        delivery: id(),
         platform_key: id(),
     }
 }
@@ -337,6 +341,7 @@ async fn everything(api: &Api, worlds: &[World]) -> Vec<Value> {
             "api-deployment/".to_owned(),
             "connection/".to_owned(),
             format!("api-deployment/{}/key/", world.target.id),
+            "webhook-delivery/".to_owned(),
         ] {
             let path = format!("{base}/{path}?page_size=1000");
             let answer = api.get(&path, &world.target.platform_key).send().await.unwrap();

@@ -65,4 +65,7 @@ mod trail;
 mod tries;
 mod unstract_platform;
 mod usage;
+mod webhook_failures;
+mod webhook_receiver;
+mod webhooks;
 mod wire;

@@ -24,6 +24,9 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("get", "/unstract/{org_id}/api/v2/execution/{id}/logs/", "platform_key"),
     ("post", "/unstract/{org_id}/api/v2/execution/{id}/cancel/", "platform_key"),
     ("post", "/unstract/{org_id}/api/v2/execution/{id}/rerun/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/webhook-delivery/", "platform_key"),
+    ("get", "/unstract/{org_id}/api/v2/webhook-delivery/{id}/", "platform_key"),
+    ("post", "/unstract/{org_id}/api/v2/webhook-delivery/{id}/redeliver/", "platform_key"),
     ("get", "/deployment/{api_key}/docs/", ""),
     ("get", "/deployment/{api_key}/docs/openapi.json", ""),
     ("post", "/api/v1/admin/organization/", "operator_token"),
@@ -148,6 +151,27 @@ async fn the_openapi_document_describes_every_route_and_is_whole() {
     server.stop().await;
 }
 
+/// Ends of routes that post nothing.
+const WITHOUT_BODY: [&str; 6] = [
+    "/validate/",
+    "/test/",
+    "/cancel/{execution_id}/",
+    "/execution/{id}/cancel/",
+    "/reload/",
+    "/redeliver/",
+];
+
+/// Ends of routes that list in pages.
+const LISTS: [&str; 7] = [
+    "workflow/",
+    "api-deployment/",
+    "key/",
+    "connection/",
+    "organization/",
+    "audit/",
+    "webhook-delivery/",
+];
+
 fn check_operation(method: &str, path: &str, operation: &Value) {
     let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
     let of = |place: &str| -> Vec<_> {
@@ -163,10 +187,7 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     in_template.sort();
     in_path.sort();
     assert_eq!(in_path, in_template, "{method} {path}");
-    let lists = method == "get"
-        && ["workflow/", "api-deployment/", "key/", "connection/", "organization/", "audit/"]
-            .iter()
-            .any(|end| path.ends_with(end));
+    let lists = method == "get" && LISTS.iter().any(|end| path.ends_with(end));
     if lists {
         assert!(of("query").ends_with(&["page".to_owned(), "page_size".to_owned()]), "{path}");
     }
@@ -189,16 +210,7 @@ fn check_operation(method: &str, path: &str, operation: &Value) {
     let schemes: Vec<_> = security.iter().flat_map(names).collect();
     assert_eq!(schemes, if wanted.is_empty() { vec![] } else { vec![wanted] }, "{method} {path}");
     let takes_body = ["put", "patch"].contains(&method)
-        || (method == "post"
-            && ![
-                "/validate/",
-                "/test/",
-                "/cancel/{execution_id}/",
-                "/execution/{id}/cancel/",
-                "/reload/",
-            ]
-            .iter()
-            .any(|end| path.ends_with(end)));
+        || (method == "post" && !WITHOUT_BODY.iter().any(|end| path.ends_with(end)));
     assert_eq!(operation["requestBody"].is_object(), takes_body, "{method} {path}");
     if ["put", "patch"].contains(&method) {
         assert_eq!(of("header"), ["If-Match"], "{path}");

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, OPERATOR, ORG, Server, json_of, on_each_database};
-use crate::wire::{call, echo, managed, names, places, refusal};
+use crate::wire::{call, delivery, echo, managed, names, places, refusal};
 
 const NOBODY: &str = "0190a0a0-0000-7000-8000-000000000000";
 
@@ -82,6 +82,10 @@ on_each_database! {
             assert_eq!(call(api, Method::DELETE, &path, key, &Value::Null).await.status(), 204);
             assert_eq!(trail(api, key, "").await["count"], before, "a revoked key stays as it is");
         }
+        let told = delivery(&server, key, &id_of(&made), NOBODY).await;
+        let redeliver = managed(&format!("webhook-delivery/{told}/redeliver/"));
+        one(Method::POST, &redeliver, Value::Null, "redeliver", "webhook-delivery").await;
+
         one(Method::DELETE, &deployment, Value::Null, "delete", "api-deployment").await;
         one(Method::DELETE, &path, Value::Null, "delete", "workflow").await;
 

@@ -5,13 +5,16 @@ use millrace::engine::Engine;
 use millrace::engine::audit::Author;
 use millrace::engine::manage::platform_keys::PlatformKeyDraft;
 use millrace::ids::Key;
-use millrace_entities::enums::Tier;
+use millrace_entities::enums::{DeliveryState, Tier};
+use millrace_entities::webhook_delivery;
 use reqwest::{Method, Response};
+use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
-use crate::support::{Api, Database, PATIENCE, Target, json_of};
+use crate::support::{Api, Database, PATIENCE, Server, Target, json_of};
 
 const BOUNDARY: &str = "edge";
 
@@ -211,4 +214,35 @@ pub async fn no_upload_is_left(database: &Database) {
 pub async fn call(api: &Api, method: Method, path: &str, key: &str, body: &Value) -> Response {
     let request = api.client.request(method, format!("{}{path}", api.url)).bearer_auth(key);
     if body.is_null() { request } else { request.json(body) }.send().await.unwrap()
+}
+
+/// Enters a webhook's delivery that has ended, whose receiver is no more;
+/// returns its id.
+pub async fn delivery(server: &Server, key: &str, deployment: &str, execution: &str) -> String {
+    let store = server.engine.store();
+    let owner = server.engine.manager(&Key::parse(key).unwrap()).unwrap();
+    let row = webhook_delivery::Model {
+        id: Uuid::now_v7(),
+        organisation_id: owner.organisation_id,
+        deployment_id: deployment.parse().unwrap(),
+        execution_id: execution.parse().unwrap(),
+        connection: "none".into(),
+        event: "execution.completed".into(),
+        state: DeliveryState::Failed,
+        attempts: 1,
+        tries: 1,
+        next_attempt_at: 1,
+        created_at: millrace::clock::now(),
+        ended_at: Some(millrace::clock::now()),
+    };
+    let id = row.id.to_string();
+    let entered = store.write(move |tx| {
+        Box::pin(async move {
+            let row = webhook_delivery::ActiveModel::from(row);
+            webhook_delivery::Entity::insert(row).exec_without_returning(tx).await?;
+            Ok(())
+        })
+    });
+    entered.await.unwrap();
+    id
 }

@@ -69,10 +69,10 @@ impl From<StatusName> for Status {
     }
 }
 
-/// The id of a deployment or an execution.
+/// The id of a resource.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Id(Uuid);
+pub struct Id(pub Uuid);
 
 impl TryFrom<String> for Id {
     type Error = &'static str;

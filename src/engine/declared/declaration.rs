@@ -157,8 +157,15 @@ impl Declaration {
             return Err(faults);
         };
         let place = |name| (name, position(&source.text, locate(document, name).start));
-        let places =
-            ["org_id", "api_name", "deployment_type", "workflow", "workflow.name", "workflow.type"];
+        let places = [
+            "org_id",
+            "api_name",
+            "deployment_type",
+            "webhook.connection",
+            "workflow",
+            "workflow.name",
+            "workflow.type",
+        ];
         Ok(Self {
             file: source.name.clone(),
             org_id: head.org_id,

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::Engine;
 use super::audit::Author;
+use super::webhooks;
 use crate::clock;
 use crate::store::StoreError;
 use crate::store::declared::Stored;
@@ -136,6 +137,7 @@ impl Declarations {
                 false => Ok(Difference::default()),
             };
         };
+        self.check_webhooks(declarations)?;
         let (author, declarations) = (author.clone(), declarations.to_vec());
         let compared = tokio::task::spawn_blocking(move || {
             let made = Comparison::make(&author, clock::now(), &declarations, &stored)?;
@@ -155,6 +157,19 @@ impl Declarations {
             self.engine.refresh_many(ids).await?;
         }
         Ok(difference)
+    }
+
+    /// Connections are no part of what is compared: they are in memory.
+    fn check_webhooks(&self, declarations: &[Arc<Declaration>]) -> Result<(), Problem> {
+        let connections = &self.engine.context().services.connections;
+        let faults: Vec<Fault> = declarations
+            .iter()
+            .flat_map(|one| {
+                let faults = webhooks::faults(connections, &one.org_id, &one.settings);
+                faults.into_iter().map(|(_, cure)| one.fault("webhook.connection", &cure))
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(Problem::Faults(faults)) }
     }
 
     /// Declared deployments that the store has otherwise than memory: another

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod keys;
+mod notices;
 mod progress;
 mod rerun;
 
@@ -19,6 +20,7 @@ use super::{Claim, CommitError, Store, StoreError, Write};
 use crate::faults::Boundary;
 use crate::store::executions::unfinished;
 use accepted::{Accepted, insert_references, reference};
+use notices::{deliveries, insert_deliveries};
 use progress::{begin, end, ending_values, insert_steps, step_key};
 
 /// Parameters a statement may carry: SQLite's bound, the smaller one.
@@ -95,6 +97,8 @@ async fn apply(
     begin(transaction, begun.collect()).await?;
     let ends = ended.iter().map(|(id, (_, ending))| ending_values(*id, ending));
     end(transaction, ends.collect()).await?;
+    // With the end, so that neither is there without the other.
+    insert_deliveries(transaction, deliveries(&ended)).await?;
     let outcomes = checks.into_iter().map(|check| match check {
         Check::Accept(id) => refused.remove(&id).map_or(Ok(()), Err),
         Check::Held(claim) if held.holds(&claim) => Ok(()),
