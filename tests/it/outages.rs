@@ -97,7 +97,7 @@ impl Scene {
 }
 
 /// Executions that the store has: all, and those that have not ended.
-async fn counted(url: &str) -> (i64, i64) {
+pub async fn counted(url: &str) -> (i64, i64) {
     const COUNT: &str = "SELECT count(*), \
         count(CASE WHEN status IN ('PENDING', 'EXECUTING') THEN 1 END) FROM executions";
     if url.starts_with("sqlite") {
