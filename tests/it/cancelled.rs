@@ -129,7 +129,7 @@ impl Scene {
 }
 
 /// Waits until `settled` holds.
-async fn until(what: &str, mut settled: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut settled: impl AsyncFnMut() -> bool) {
     let settling = async {
         while !settled().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

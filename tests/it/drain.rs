@@ -2,7 +2,7 @@
 //! answered, and what has not ended goes on after the restart.
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::callers::Callers;
 use crate::support::{PATIENCE, Process, Target, json_of, on_each_database};
@@ -14,7 +14,7 @@ use crate::wire::{
 /// A drain that is soon over, and a lease that is not: what is handed back
 /// does not wait for it.
 const SOON: &[(&str, &str)] =
-    &[("MILLRACE_ENGINE__DRAIN_GRACE_SECONDS", "1"), ("MILLRACE_ENGINE__LEASE_SECONDS", "60")];
+    &[("MILLRACE_ENGINE__DRAIN_GRACE_SECONDS", "5"), ("MILLRACE_ENGINE__LEASE_SECONDS", "60")];
 
 /// Head and first half of an upload.
 fn half_an_upload(target: &Target) -> Vec<u8> {
@@ -85,23 +85,35 @@ on_each_database! {
 }
 
 on_each_database! {
-    /// No execution holds up its end, and every caller is in the middle of a
-    /// conversation.
-    async fn a_server_that_has_little_to_end_answers_whoever_is_talking_to_it(database) {
-        let server = Process::start(&database, SOON).await;
+    /// It is held open by what runs, so that the caller cannot come too late.
+    async fn a_caller_in_conversation_hears_by_an_answer_that_the_server_ends(database) {
+        let settings = [("MILLRACE_ENGINE__DRAIN_GRACE_SECONDS", "60")];
+        let server = Process::start(&database, &settings).await;
         let api = server.api.clone();
-        let target = api.deploy(echo()).await;
-        let callers = Callers::start(&api, &target);
-        callers.accepted(50).await;
-        assert!(server.terminate());
-        let told = callers.dismissed().await;
-        assert_eq!((told.broken.as_slice(), told.unheard), ([].as_slice(), 0), "all are answered");
-        assert!(told.refused.iter().all(|refused| *refused == 1), "{:?}", told.refused);
-        let server = Process::start(&database, SOON).await;
-        for (input, id) in &told.accepted {
-            assert_eq!(server.api.ended(&target, id).await["status"], "COMPLETED");
-            assert_eq!(server.api.result(&target, id).await[0]["result"]["output"], *input);
-        }
-        assert!(server.terminate());
+        let target = api.deploy(endless()).await;
+        let id = api.accepted(&target, &json!({"input_data": 1})).await;
+        running(&api, &target, &id).await;
+        let ask = format!(
+            "GET /deployment/{}/status/{id}/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+            target.public_id, target.key
+        );
+        let mut talking = connect(&api).await;
+        talking.write_all(ask.as_bytes()).await.unwrap();
+        let mut heard = [0; 12];
+        talking.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"HTTP/1.1 200");
+
+        server.tell_to_end();
+        let draining = async {
+            while api.submit(&target, &json!({"input_data": 2})).await.status() != 503 {}
+        };
+        tokio::time::timeout(PATIENCE, draining).await.expect("it drains");
+        talking.write_all(ask.as_bytes()).await.unwrap();
+        // The rest of the first answer, the second one, and the end.
+        let heard = until_closed(&mut talking).await.to_lowercase();
+        assert_eq!(heard.matches("http/1.1 200").count(), 1, "{heard}");
+        assert!(heard.contains("connection: close"), "{heard}");
+        assert_eq!(cancel(&api, &target, &id).await.status(), 202);
+        assert!(server.ended(), "it ends with its last execution");
     }
 }
