@@ -247,7 +247,7 @@ impl From<StoreError> for ApiError {
             StoreError::Referenced => Code::StillInUse,
             StoreError::LastKey => Code::LastKey,
             StoreError::Stale => Code::Changed,
-            StoreError::Unavailable(_) => Code::StoreUnavailable,
+            StoreError::Unavailable(_) | StoreError::Interrupted => Code::StoreUnavailable,
             StoreError::Fault(_) => Code::Internal,
         };
         if matches!(code, Code::StoreUnavailable | Code::Internal) {

@@ -21,6 +21,7 @@ use super::plan::Revision;
 use super::run::{self, Outcome};
 use super::walk::{error_value, number};
 use crate::steps::StepError;
+use crate::store::StoreError;
 use crate::store::committer::{Claim, CommitError, Ending, StepRow, Write};
 use crate::usage::Subject;
 
@@ -238,7 +239,6 @@ fn count(number: usize) -> i32 {
 /// to write, or if this life of the node is over.
 async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending) -> Option<Ending> {
     let mut ending = Box::new(ending);
-    let mut in_doubt = false;
     loop {
         let write = Write::End(claim, ending.clone());
         let committed = match context.committer.enqueue(write).await {
@@ -249,13 +249,17 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
         };
         match committed {
             Ok(()) => return Some(*ending),
-            Err(CommitError::Lost) if in_doubt && stands(context, entry, claim).await => {
-                return Some(*ending);
-            }
-            Err(CommitError::Lost) => {
-                tracing::warn!(execution_id = %claim.execution_id, "another owner has this execution");
-                return None;
-            }
+            Err(CommitError::Lost) => match stands(context, entry, claim).await {
+                Ok(true) => return Some(*ending),
+                Ok(false) => return None,
+                Err(error) => {
+                    tracing::warn!(execution_id = %claim.execution_id, %error, "waiting for the store");
+                    tokio::select! {
+                        () = tokio::time::sleep(STORE_AWAY) => {}
+                        () = context.hand_back.cancelled() => return None,
+                    }
+                }
+            },
             Err(CommitError::Cancelled) => {
                 ending.status = Status::Stopped;
                 ending.result = None;
@@ -276,7 +280,6 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
             }
             Err(error) => {
                 tracing::warn!(execution_id = %claim.execution_id, %error, "the end cannot be written yet");
-                in_doubt = true;
                 tokio::select! {
                     () = tokio::time::sleep(STORE_AWAY) => {
                         let outputs = ending.steps.iter().filter_map(|step| step.output_hash.as_deref());
@@ -293,13 +296,13 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
 
 /// Whether the end under this claim was committed, by a try that seemed to
 /// fail: nobody else ends an execution under the same claim.
-async fn stands(context: &Context, entry: &Entry, claim: Claim) -> bool {
-    let row = context.store.execution(entry.id, claim.execution_id).await;
-    row.is_ok_and(|row| {
-        lifecycle::is_terminal(row.status)
-            && row.owner == Some(claim.owner)
-            && row.attempt == claim.attempt
-    })
+async fn stands(context: &Context, entry: &Entry, claim: Claim) -> Result<bool, StoreError> {
+    let row = match context.store.execution(entry.id, claim.execution_id).await {
+        Err(StoreError::NotFound) => return Ok(false),
+        row => row?,
+    };
+    let is_ours = row.owner == Some(claim.owner) && row.attempt == claim.attempt;
+    Ok(is_ours && lifecycle::is_terminal(row.status))
 }
 
 /// The outcome of a task that dies with whoever waits for it.

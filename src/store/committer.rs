@@ -251,8 +251,12 @@ async fn run_lane(store: Store, mut queue: mpsc::Receiver<Waiting>, batch: usize
 /// Commits a batch. Where the database refuses it as a whole, it is halved
 /// until the write at fault stands alone, so that one bad row fails nobody
 /// else.
+///
+/// A commit that panicked is repeated as a whole first: it may stand, and every
+/// write may be repeated.
 async fn commit_all(store: &Store, batch: Vec<Waiting>) {
     let mut rest = vec![batch];
+    let mut interrupted = false;
     while let Some(mut batch) = rest.pop() {
         let writes = batch.iter().map(|waiting| waiting.write.clone()).collect();
         match batch::commit(store, writes).await {
@@ -265,6 +269,10 @@ async fn commit_all(store: &Store, batch: Vec<Waiting>) {
                 for waiting in batch {
                     acknowledge(waiting.ack, Err(CommitError::Unavailable(text.clone())));
                 }
+            }
+            Err(StoreError::Interrupted) if !interrupted => {
+                interrupted = true;
+                rest.push(batch);
             }
             Err(_) if batch.len() > 1 => {
                 let later = batch.split_off(batch.len() / 2);

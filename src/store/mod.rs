@@ -72,6 +72,9 @@ pub enum StoreError {
     /// The row is not there, or not in scope.
     #[error("not found")]
     NotFound,
+    /// The task that did it panicked. It may have been committed.
+    #[error("a store task ended early")]
+    Interrupted,
     /// Anything else: a fault of ours.
     #[error("store: {0}")]
     Fault(String),
@@ -307,5 +310,5 @@ fn late<T>() -> Result<T, StoreError> {
 fn joined<T>(
     outcome: Result<Result<T, StoreError>, tokio::task::JoinError>,
 ) -> Result<T, StoreError> {
-    outcome.unwrap_or_else(|_| Err(StoreError::Fault("a store task ended early".into())))
+    outcome.unwrap_or(Err(StoreError::Interrupted))
 }
