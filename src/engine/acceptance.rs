@@ -88,7 +88,9 @@ impl Engine {
         let entry = Arc::clone(entry);
         // A task of its own: a caller that goes away between the commit and
         // the start must not leave an accepted execution behind.
+        let accepting = self.context.accepting(acceptance.row.id);
         let accepted = self.context.work.spawn(async move {
+            let _accepting = accepting;
             let row = acceptance.row.clone();
             let accept = Write::Accept(Box::new(acceptance));
             if let Err(error) = engine.context.committer.commit(accept).await {

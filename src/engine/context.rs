@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::ArbiterHandle;
+use dashmap::DashSet;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,8 @@ pub struct Context {
     pub directory: Arc<Directory>,
     /// Executions accepted and not ended, in the whole server.
     pub accepted: Gauge,
+    /// Acceptances between their commit and their start.
+    pub accepting: DashSet<Uuid>,
     /// What callers used, on its way to the store.
     pub usage: Arc<Usage>,
     /// The lives of executions, until each has ended or was handed back, and
@@ -83,6 +86,7 @@ impl Context {
             work,
             directory,
             accepted: Gauge::default(),
+            accepting: DashSet::new(),
             usage: Arc::default(),
             lives: TaskTracker::new(),
             pulse: Pulse::default(),
@@ -111,8 +115,27 @@ impl Context {
         self.arbiters.get(turn % self.arbiters.len().max(1))
     }
 
+    /// Says that an execution is being accepted, until the value is dropped:
+    /// whoever accepts it also begins it.
+    pub fn accepting(self: &Arc<Self>, id: Uuid) -> Accepting {
+        self.accepting.insert(id);
+        Accepting { context: Arc::clone(self), id }
+    }
+
     /// This node's right to write to an execution.
     pub fn claim(&self, execution_id: Uuid, attempt: i32) -> Claim {
         Claim { execution_id, owner: self.node, attempt }
+    }
+}
+
+/// An execution that is being accepted.
+pub struct Accepting {
+    context: Arc<Context>,
+    id: Uuid,
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.context.accepting.remove(&self.id);
     }
 }

@@ -34,8 +34,8 @@ pub const TICK: Duration = Duration::from_secs(1);
 /// rounds looks: a server that hung may commit after it is back.
 const STRAY_ROUNDS: u32 = 15;
 
-/// Age from which on an execution that no actor has is a stray: before, the
-/// task that accepted it may be about to begin it.
+/// Age from which on an execution that no actor has is a stray: most younger
+/// ones are being accepted.
 const STRAY_AGE: Duration = Duration::from_secs(2);
 
 /// Runs rounds until the engine hands back its work.
@@ -85,7 +85,9 @@ pub async fn round(
         return Ok(());
     }
     loop {
-        let rows = context.store.claim_orphans(context.node, ROUND).await?;
+        let claim = context.store.claim_orphans(context.node, ROUND).await;
+        // A claim that seems to have failed may stand.
+        let rows = claim.inspect_err(|_| context.pulse.doubt())?;
         let claimed = rows.len() as u64;
         introduce(context, registry, &rows).await?;
         dispatch(context, rows).await;
@@ -124,6 +126,10 @@ async fn introduce(
 async fn strays(context: &Context) -> Result<Vec<execution::Model>, StoreError> {
     let mut found = Vec::new();
     for (deployment_id, id) in context.store.unfinished_before(context.node, STRAY_AGE).await? {
+        // Asked before the live map: what is begun meanwhile is in it.
+        if context.accepting.contains(&id) {
+            continue;
+        }
         let entry = context.directory.at_work(deployment_id);
         if entry.is_none_or(|entry| !entry.live.contains_key(&id)) {
             match context.store.execution(deployment_id, id).await {
