@@ -101,7 +101,8 @@ impl Execution {
     /// back, and the next one's turn.
     fn leave(&mut self) -> impl Future<Output = ()> + use<> {
         let id = self.claim.execution_id;
-        self.entry.live.remove(&id);
+        // Another life of it may have begun here since.
+        self.entry.live.remove_if(&id, |_, live| Arc::ptr_eq(live, &self.live));
         self.places = None;
         let entry = Arc::clone(&self.entry);
         async move {
@@ -133,7 +134,7 @@ async fn live_through(
     };
     let outcome = match outcome {
         Ok(Some(outcome)) => outcome,
-        Ok(None) => return,
+        Ok(None) => return given_up(claim),
         Err(_) => Outcome::failed("execution_crashed", "the execution failed unexpectedly"),
     };
     end(&context, &entry, &revision, &live, claim, outcome).await;
@@ -251,7 +252,10 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
             Ok(()) => return Some(*ending),
             Err(CommitError::Lost) => match stands(context, entry, claim).await {
                 Ok(true) => return Some(*ending),
-                Ok(false) => return None,
+                Ok(false) => {
+                    given_up(claim);
+                    return None;
+                }
                 Err(error) => {
                     tracing::warn!(execution_id = %claim.execution_id, %error, "waiting for the store");
                     tokio::select! {
@@ -292,6 +296,10 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
             }
         }
     }
+}
+
+fn given_up(claim: Claim) {
+    tracing::warn!(execution_id = %claim.execution_id, "another owner has this execution");
 }
 
 /// Whether the end under this claim was committed, by a try that seemed to

@@ -74,7 +74,13 @@ pub async fn round(
     match context.store.heartbeat(context.node).await {
         // Counted as gone: others may have taken our work, and the guard on
         // every write keeps us from it. What they left is ours again.
-        Err(StoreError::Stale) => context.store.register_node(context.node).await?,
+        Err(StoreError::Stale) => {
+            context.store.register_node(context.node).await?;
+            tracing::warn!("counted as gone; entered again");
+            // What was taken over and came back to us runs under an old claim.
+            context.pulse.doubt();
+            let_go(context).await?;
+        }
         other => other?,
     }
     if context.pulse.beat(Instant::now(), context.config.lease()) {
@@ -101,6 +107,26 @@ pub async fn round(
     for (deployment_id, id) in context.store.cancel_requests(context.node).await? {
         if let Some(entry) = context.directory.at_work(deployment_id) {
             entry.tell(Cancel(id)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Stops what others have taken over: it could write nothing any more, and
+/// callers would hear from here where it stood before.
+async fn let_go(context: &Context) -> Result<(), StoreError> {
+    let entries = context.directory.entries();
+    // Listed before the rows are read: what is live has its row.
+    let live: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| entry.live.iter().map(move |live| (entry, *live.key())))
+        .collect();
+    let own = context.store.unfinished(context.node, None).await?;
+    let own: HashSet<Uuid> = own.into_iter().map(|row| row.id).collect();
+    for (entry, id) in live {
+        if !own.contains(&id) {
+            entry.tell(Cancel(id)).await;
+            entry.live.remove(&id);
         }
     }
     Ok(())
