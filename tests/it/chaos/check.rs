@@ -37,8 +37,11 @@ pub struct Row {
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Every breach, in words.
+    /// Every breach, in words; those of the time limit stand last, because a
+    /// machine that is too slow gives many.
     pub faults: Vec<String>,
+    /// How many of them are breaches of the time limit.
+    pub late: usize,
     /// Executions that clients know to be accepted.
     pub accepted: usize,
     /// Executions by their last status.
@@ -76,12 +79,15 @@ pub fn check(told: &Told, rows: &[Row], tables: &[&str], rules: &Rules) -> Verdi
         let fault = |call| format!("a server that was told to end left a call unanswered: {call}");
         verdict.faults.extend(torn.into_iter().map(fault));
     }
+    let mut late = Vec::new();
     let loaded = count(rows, rules, &mut verdict.faults);
     verdict.accepted = known.len();
     for (id, execution) in &known {
         let mut faults = Vec::new();
         let last = judge_statuses(execution, rules, &mut faults);
-        judge_end_time(execution, &told.up, rules, &mut verdict, &mut faults);
+        if let Some(fault) = judge_end_time(execution, &told.up, rules, &mut verdict) {
+            late.push(format!("{} ({id}): {fault}", execution.marker));
+        }
         judge_cancels(execution, last, &mut faults);
         judge_events(execution, last, &mut faults);
         judge_results(execution, last, rules, &mut faults);
@@ -92,6 +98,8 @@ pub fn check(told: &Told, rows: &[Row], tables: &[&str], rules: &Rules) -> Verdi
         let marker = execution.marker;
         verdict.faults.extend(faults.into_iter().map(|fault| format!("{marker} ({id}): {fault}")));
     }
+    verdict.late = late.len();
+    verdict.faults.extend(late);
     verdict
 }
 
@@ -227,18 +235,16 @@ fn judge_end_time(
     up: &[Span],
     rules: &Rules,
     verdict: &mut Verdict,
-    faults: &mut Vec<String>,
-) {
+) -> Option<String> {
     let ended = execution.statuses.iter().filter(|seen| is_terminal(seen.2));
-    let Some(ended) = ended.map(|seen| seen.1).min() else { return };
+    let ended = ended.map(|seen| seen.1).min()?;
     let waits =
         up.iter().map(|span| span.to.min(ended).saturating_sub(span.from.max(execution.accepted)));
     let longest = waits.clone().max().unwrap_or_default();
     verdict.slowest = longest.max(verdict.slowest);
     verdict.slowest_in_sum = waits.sum::<Duration>().max(verdict.slowest_in_sum);
-    if longest > rules.limit {
-        faults.push(format!("a server was there for {} ms before it ended", longest.as_millis()));
-    }
+    let late = longest > rules.limit;
+    late.then(|| format!("a server was there for {} ms before it ended", longest.as_millis()))
 }
 
 /// A cancel that was answered wins, and nothing stops uncalled.

@@ -115,7 +115,7 @@ impl Run {
              in order), {} were refused for now\n  \
              slowest end: {} ms after the acceptance, or the server's return \
              ({} ms over several lives)\n  \
-             faults: {}",
+             faults: {}, and {} ends that came too late",
             self.name,
             self.seed,
             load.history.now().as_secs(),
@@ -127,7 +127,8 @@ impl Run {
             load.refused.load(Ordering::Relaxed),
             verdict.slowest.as_millis(),
             verdict.slowest_in_sum.as_millis(),
-            verdict.faults.len(),
+            verdict.faults.len() - verdict.late,
+            verdict.late,
         );
     }
 
