@@ -16,7 +16,7 @@ use super::context::Context;
 use super::deployment::Ended;
 use super::directory::Entry;
 use super::lifecycle::{self, Event, Status};
-use super::live::Live;
+use super::live::{Live, Progress};
 use super::plan::Revision;
 use super::run::{self, Outcome};
 use super::walk::{error_value, number};
@@ -149,7 +149,7 @@ async fn end(
     claim: Claim,
     outcome: Outcome,
 ) {
-    let status = live.progress.borrow().status;
+    let status = status_of(&live.progress.borrow());
     let status = match lifecycle::next(status, outcome.event) {
         Ok(status) => status,
         Err(error) => {
@@ -197,6 +197,14 @@ async fn end(
         documents_failed = outcome.documents_failed,
         "execution ended"
     );
+}
+
+/// Where it stands: a first attempt runs before that is committed and told.
+fn status_of(progress: &Progress) -> Status {
+    match progress.status {
+        Status::Pending if progress.started_at.is_some() => Status::Executing,
+        status => status,
+    }
 }
 
 /// What is recorded of steps together with the end: the outcome of the last

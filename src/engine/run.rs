@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream;
 use millrace_entities::{execution, step_run};
@@ -154,16 +155,39 @@ fn parse(row: &execution::Model) -> Result<(Request, Vec<DocumentRef>), serde_js
     Ok((serde_json::from_str(&row.request)?, serde_json::from_str(&row.documents)?))
 }
 
-/// Tells that it runs. None if it is not this node's any more.
+/// Notes that it runs. None if it is not this node's any more.
 ///
 /// A first attempt does not wait for the commit: the end overtakes it, or
 /// nobody minds. A later one does: an execution that kills its node must be
 /// seen to have run, or it would be tried for ever.
-async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) -> Option<()> {
+async fn begin(context: &Arc<Context>, live: &Arc<Live>, claim: Claim, plan: &Plan) -> Option<()> {
     let now = live.events.now();
+    let telling = tell(Arc::clone(context), Arc::clone(live), claim, now);
+    if claim.attempt == 1 {
+        context.work.spawn(telling);
+    } else {
+        telling.await?;
+    }
+    if live.progress.borrow().started_at.is_none() {
+        live.events.begin(now);
+    }
+    live.progress.send_modify(|progress| {
+        progress.started_at.get_or_insert(now);
+        progress.steps_total = plan.steps.len() * progress.documents_total;
+    });
+    Some(())
+}
+
+/// Persist, then announce: who was told `EXECUTING` never hears `PENDING`
+/// again, whatever dies in between. None if it is not this node's any more.
+async fn tell(
+    context: Arc<Context>,
+    live: Arc<Live>,
+    claim: Claim,
+    now: DateTime<Utc>,
+) -> Option<()> {
     loop {
         let committed = match context.committer.enqueue(Write::Begin(claim, now)).await {
-            Ok(_) if claim.attempt == 1 => break,
             Ok(done) => done.await.unwrap_or(Err(CommitError::Lost)),
             Err(error) => Err(error),
         };
@@ -176,15 +200,10 @@ async fn begin(context: &Context, live: &Live, claim: Claim, plan: &Plan) -> Opt
             }
         }
     }
-    if live.progress.borrow().started_at.is_none() {
-        live.events.begin(now);
-    }
     live.progress.send_modify(|progress| {
         if let Ok(status) = lifecycle::next(progress.status, start_event(progress.status)) {
             progress.status = status;
         }
-        progress.started_at.get_or_insert(now);
-        progress.steps_total = plan.steps.len() * progress.documents_total;
     });
     Some(())
 }
