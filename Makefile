@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sqlite test-cancelled test-clients test-contract test-docs chaos compare-text lint fmt doc deny advisories ci
+.PHONY: help run test test-sqlite test-cancelled test-clients test-contract test-docs chaos faults frozen compare-text lint fmt doc deny advisories ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,15 @@ chaos: export RESTARTS ?= 100
 chaos: ## Kill, pause and restart servers and Postgres under load; SEED=… repeats a run
 	scripts/cargo-tool nextest
 	scripts/postgres with cargo nextest run --test it --run-ignored only --no-capture -E 'test(/::chaos_of_/)'
+
+faults: ## Make servers panic, abort, fail and wait at every commit; all ends within 10 s
+	scripts/cargo-tool nextest
+	LIMIT_SECONDS=10 scripts/postgres with cargo nextest run --test it --no-fail-fast --test-threads 2 -E 'test(/faults::matrix/)'
+
+frozen: export RUNS ?= 100
+frozen: ## Freeze a node past its lease RUNS times; each of its late writes must be refused
+	scripts/cargo-tool nextest
+	scripts/postgres with cargo nextest run --test it --run-ignored only --no-capture -E 'test(/faults::frozen/)'
 
 compare-text: ## Compare the text of ../shared's PDFs with poppler's, by the debug build
 	tests/compare_text.py

@@ -16,7 +16,7 @@ use crate::store::StoreError;
 /// A panic in the deployment's actor, where it decides on a submission.
 pub const DEPLOYMENT_ADMIT: &str = "deployment-admit";
 
-/// A panic in a step.
+/// In a step, before its own work.
 pub const STEP_RUN: &str = "step-run";
 
 /// Between the commit of a load in its destination and the record of it.

@@ -55,7 +55,7 @@ async fn one(
     grace: Duration,
 ) -> Result<Value, StepError> {
     let running = async {
-        faults::pass(faults::STEP_RUN);
+        faults::at(faults::STEP_RUN).await.map_err(|_| StepError::crashed())?;
         planned.step.run(context).await
     };
     // What a panic leaves behind is dropped with the try.

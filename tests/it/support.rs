@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -235,10 +235,15 @@ impl Starting {
 
     /// Waits until it is ready.
     pub async fn ready(self) -> Process {
+        self.ready_or_gone().await.expect("the server starts")
+    }
+
+    /// Waits until it is ready; none if it ends before.
+    pub async fn ready_or_gone(self) -> Option<Process> {
         let Self { ready, child } = self;
         let ready = tokio::task::spawn_blocking(move || ready.recv_timeout(PATIENCE)).await;
-        let (url, printed) = ready.unwrap().expect("the server starts");
-        Process { api: Api::new(url), printed, child }
+        let (url, printed) = ready.unwrap().ok()?;
+        Some(Process { api: Api::new(url), printed, child })
     }
 }
 
@@ -271,6 +276,19 @@ impl Process {
     /// SIGKILL: no chance to tidy up.
     pub fn kill(mut self) {
         self.child.kill();
+    }
+
+    /// Waits for its end.
+    pub async fn exit(mut self) -> ExitStatus {
+        let ending = async {
+            loop {
+                if let Some(status) = self.child.0.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ending).await.expect("it ends")
     }
 
     /// Sends a signal by its name, such as `TERM`.

@@ -123,7 +123,7 @@ impl Load {
     }
 
     /// Submits until it is accepted; none if it is refused for good.
-    async fn submit(&self, rng: &mut Rng, marker: &Marker) -> Option<String> {
+    pub async fn submit(&self, rng: &mut Rng, marker: &Marker) -> Option<String> {
         let answer = self.insist(rng, |api| marker.request(api, &self.targets)).await;
         let id = answer.body["execution_id"].as_str().map(str::to_owned);
         let (StatusCode::ACCEPTED, Some(id)) = (answer.status, id) else {
@@ -154,7 +154,7 @@ impl Load {
 
     /// Asks for the status until it is terminal; what never ends the checker
     /// tells.
-    async fn to_its_end(&self, rng: &mut Rng, target: &Target, id: &str) {
+    pub async fn to_its_end(&self, rng: &mut Rng, target: &Target, id: &str) {
         let wait = rng.u32(0..3);
         let polling = async {
             while !self.status(rng, target, id, wait).await {
@@ -189,7 +189,7 @@ impl Load {
     }
 
     /// Cancels, once: whether a call without an answer came through stays open.
-    async fn cancel(&self, rng: &mut Rng, target: &Target, id: &str) {
+    pub async fn cancel(&self, rng: &mut Rng, target: &Target, id: &str) {
         let path = format!("/deployment/{}/cancel/{id}/", target.public_id);
         let asked = self.history.now();
         let answer = self.once(self.api(rng).post(&path, &target.key)).await;

@@ -4,12 +4,12 @@
 
 pub mod check;
 mod check_tests;
-mod clients;
+pub mod clients;
 pub mod history;
 mod plan;
 mod run;
-mod stage;
-mod workload;
+pub mod stage;
+pub mod workload;
 
 use crate::own_postgres::OwnPostgres;
 use crate::support::Database;

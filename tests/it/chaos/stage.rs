@@ -49,16 +49,10 @@ impl Stage {
         destination: &str,
         nodes: usize,
     ) -> Self {
-        let config = format!(
-            "[engine]\nlease_seconds = {}\n[[connections]]\norg_id = \"{ORG}\"\n\
-             name = \"destination\"\nkind = \"sql\"\nurl = {}\n",
-            LEASE.as_secs(),
-            json!(destination),
-        );
-        std::fs::write(database.path("config.toml"), config).unwrap();
+        configure(&database, destination);
         let mut started = Vec::new();
         for _ in 0..nodes {
-            let process = spawn(&database).ready().await;
+            let process = spawn(&database, &[]).ready().await;
             let address = watch::Sender::new(process.api.clone());
             started.push(Node { process: Some(process), address });
         }
@@ -72,7 +66,7 @@ impl Stage {
 
     /// What the servers wrote into their logs, at level warn.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(log_path(&self.database)).unwrap_or_default()
+        log(&self.database)
     }
 
     /// Deals a blow to a node, and returns once the node is ready again.
@@ -84,7 +78,7 @@ impl Stage {
             Blow::Kill => process.kill(),
             Blow::KillTwice(after) => {
                 process.kill();
-                let starting = spawn(&self.database);
+                let starting = spawn(&self.database, &[]);
                 tokio::time::sleep(after).await;
                 drop(starting);
                 self.done.killed_in_start += 1;
@@ -114,7 +108,7 @@ impl Stage {
         }
         self.done.kills += disturbance.blow.kills();
         if node.process.is_none() {
-            let process = spawn(&self.database).ready().await;
+            let process = spawn(&self.database, &[]).ready().await;
             node.address.send_replace(process.api.clone());
             node.process = Some(process);
         }
@@ -122,11 +116,28 @@ impl Stage {
     }
 }
 
+/// Settings of all servers of an installation, which load into `destination`.
+pub fn configure(database: &Database, destination: &str) {
+    let config = format!(
+        "[engine]\nlease_seconds = {}\n[[connections]]\norg_id = \"{ORG}\"\n\
+         name = \"destination\"\nkind = \"sql\"\nurl = {}\n",
+        LEASE.as_secs(),
+        json!(destination),
+    );
+    std::fs::write(database.path("config.toml"), config).unwrap();
+}
+
+/// What the servers of an installation wrote into their logs, at level warn.
+pub fn log(database: &Database) -> String {
+    std::fs::read_to_string(log_path(database)).unwrap_or_default()
+}
+
 fn log_path(database: &Database) -> String {
     database.path("log")
 }
 
-fn spawn(database: &Database) -> Starting {
+/// A server with further settings.
+pub fn spawn(database: &Database, changes: &[(&str, &str)]) -> Starting {
     let log: File = OpenOptions::new().create(true).append(true).open(log_path(database)).unwrap();
-    Starting::spawn(database, &[], SETTINGS, Stdio::from(log))
+    Starting::spawn(database, &[], &[SETTINGS, changes].concat(), Stdio::from(log))
 }

@@ -1,5 +1,8 @@
 //! Fault points: all of them are placed, and an ordinary build has none.
 
+mod frozen;
+mod matrix;
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
