@@ -163,7 +163,7 @@ mod tests {
             vec![],
             vec![a.clone()],
             vec![b.clone(), a.clone()],
-            vec![a.clone(), b.clone(), b.clone()],
+            vec![a.clone(), b.clone(), b],
             vec![a.clone(), document("c", "2", None)],
             vec![a.clone(), document("b", "3", None)],
             vec![a, document("b", "2", Some("text/plain"))],
