@@ -1,5 +1,7 @@
 //! Settings: built-in defaults < file < environment, typed and checked whole.
 
+mod checks;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,13 +18,6 @@ use crate::secrets::{Keyring, SecretsConfig};
 
 /// The documented default configuration is the default.
 pub const DEFAULTS: &str = include_str!("../config.toml");
-
-/// Twice the longest `request_timeout_seconds`: a document that was stored
-/// must be spared until the commit that refers to it.
-const LEAST_GRACE: u64 = 7200;
-
-/// Longest pause between two attempts of a webhook, in seconds: 30 days.
-const MAX_PAUSE: u32 = 2_592_000;
 
 /// Read where the server starts, if it is there and no file is named.
 const LOCAL: &str = "config.toml";
@@ -199,35 +194,6 @@ pub struct UpkeepConfig {
     pub public_url: String,
 }
 
-impl WebhooksConfig {
-    fn checks(&self) -> [(&'static str, bool, &'static str); 5] {
-        [
-            (
-                "webhooks.retry_seconds",
-                self.retry_seconds.len() <= 100
-                    && self.retry_seconds.iter().all(|pause| *pause <= MAX_PAUSE),
-                "must be at most 100 pauses of at most 2592000 seconds",
-            ),
-            (
-                "webhooks.retry_after_seconds",
-                self.retry_after_seconds <= MAX_PAUSE,
-                "must be 2592000 or less",
-            ),
-            (
-                "webhooks.timeout_seconds",
-                (1..=300).contains(&self.timeout_seconds),
-                "must be from 1 to 300",
-            ),
-            ("webhooks.max_per_receiver", self.max_per_receiver >= 1, "must be 1 or more"),
-            (
-                "webhooks.max_in_flight",
-                (self.max_per_receiver..=1000).contains(&self.max_in_flight),
-                "must be from webhooks.max_per_receiver to 1000",
-            ),
-        ]
-    }
-}
-
 /// `[log]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -331,69 +297,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one = "must be 1 or more";
-        let checks = [
-            ("server.workers", self.server.workers >= 1, at_least_one),
-            (
-                "server.max_body_memory_bytes",
-                self.server.max_body_memory_bytes >= self.server.max_json_bytes,
-                "must be server.max_json_bytes or more",
-            ),
-            ("server.body_idle_seconds", self.server.body_idle_seconds >= 1, at_least_one),
-            ("server.body_seconds", self.server.body_seconds >= 1, at_least_one),
-            ("server.head_seconds", self.server.head_seconds >= 1, at_least_one),
-            ("server.keep_alive_seconds", self.server.keep_alive_seconds >= 1, at_least_one),
-            ("server.disconnect_seconds", self.server.disconnect_seconds >= 1, at_least_one),
-            ("database.max_connections", self.database.max_connections >= 4, "must be 4 or more"),
-            (
-                "database.answer_timeout_ms",
-                self.database.answer_timeout_ms >= self.database.acquire_timeout_ms,
-                "must be database.acquire_timeout_ms or more",
-            ),
-            (
-                "database.transaction_timeout_ms",
-                self.database.transaction_timeout_ms >= self.database.statement_timeout_ms
-                    && self.database.transaction_timeout_ms >= self.database.answer_timeout_ms,
-                "must be database.statement_timeout_ms and database.answer_timeout_ms or more",
-            ),
-            ("database.committers", self.database.committers >= 1, at_least_one),
-            ("database.commit_batch", self.database.commit_batch >= 1, at_least_one),
-            ("database.commit_queue", self.database.commit_queue >= 1, at_least_one),
-            ("deployments.folder", self.deployments.folder != Path::new(""), "must be a path"),
-            ("engine.arbiters", self.engine.arbiters >= 1, at_least_one),
-            ("engine.step_threads", self.engine.step_threads >= 1, at_least_one),
-            ("engine.max_executions", self.engine.max_executions >= 1, at_least_one),
-            ("engine.document_concurrency", self.engine.document_concurrency >= 1, at_least_one),
-            ("usage.flush_seconds", self.usage.flush_seconds >= 1, at_least_one),
-            ("retention.sweep_seconds", self.retention.sweep_seconds >= 1, at_least_one),
-            (
-                "retention.batch",
-                (1..=5000).contains(&self.retention.batch),
-                "must be from 1 to 5000",
-            ),
-            (
-                "retention.grace_seconds",
-                self.retention.grace_seconds >= LEAST_GRACE,
-                "must be 7200 or more",
-            ),
-            (
-                "retention.idempotency_hours",
-                (24..=87_600).contains(&self.retention.idempotency_hours),
-                "must be from 24 to 87600",
-            ),
-            ("engine.lease_seconds", self.engine.lease_seconds >= 2, "must be 2 or more"),
-            (
-                "database.url",
-                self.is_sqlite() || self.database.url.expose_secret().starts_with("postgres"),
-                "must begin with sqlite:// or postgres://",
-            ),
-        ];
-        for (place, holds, reason) in checks.into_iter().chain(self.webhooks.checks()) {
-            if !holds {
-                return Err(ConfigError::Value { place, reason });
+        match checks::of(self).into_iter().find(|check| !check.holds) {
+            Some(checks::Check { place, cure, .. }) => {
+                Err(ConfigError::Value { place, reason: cure })
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the embedded database is used.
