@@ -160,6 +160,26 @@ async fn no_transaction_is_open(database: &Database) {
     .await;
 }
 
+/// Callers that send and go away, side by side.
+async fn storm(api: &Api, scene: &Arc<Scene>) {
+    let next = Arc::new(AtomicUsize::new(1));
+    let callers = (0..CALLERS).map(|_| {
+        let (api, scene, next) = (api.clone(), Arc::clone(scene), Arc::clone(&next));
+        tokio::spawn(async move {
+            loop {
+                let turn = next.fetch_add(1, Ordering::Relaxed);
+                if turn > cancelled() {
+                    return;
+                }
+                scene.abandon(&api, turn).await;
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+}
+
 on_each_database! {
     /// A storm of requests that nobody waits for leaves nothing behind: no
     /// transaction, no place, no task, no upload; and all that was accepted.
@@ -178,22 +198,7 @@ on_each_database! {
 
         let (accepted, refused) = (Mutex::default(), AtomicUsize::default());
         let scene = Arc::new(Scene { target, ended, accepted, refused });
-        let next = Arc::new(AtomicUsize::new(1));
-        let callers = (0..CALLERS).map(|_| {
-            let (api, scene, next) = (api.clone(), Arc::clone(&scene), Arc::clone(&next));
-            tokio::spawn(async move {
-                loop {
-                    let turn = next.fetch_add(1, Ordering::Relaxed);
-                    if turn > cancelled() {
-                        return;
-                    }
-                    scene.abandon(&api, turn).await;
-                }
-            })
-        });
-        for caller in callers.collect::<Vec<_>>() {
-            caller.await.unwrap();
-        }
+        storm(api, &scene).await;
 
         // However much there is to do, it goes on.
         while context.accepted.taken() > 0 {
