@@ -94,7 +94,7 @@ impl Engine {
             let row = acceptance.row.clone();
             let accept = Write::Accept(Box::new(acceptance));
             if let Err(error) = engine.context.committer.commit(accept).await {
-                if matches!(error, CommitError::Unavailable(_)) {
+                if matches!(error, CommitError::Unavailable(_) | CommitError::Refused(_)) {
                     engine.context.pulse.doubt();
                 }
                 let metered = admission.metered;

@@ -115,7 +115,7 @@ pub async fn round(
 /// Stops what others have taken over: it could write nothing any more, and
 /// callers would hear from here where it stood before.
 async fn let_go(context: &Context) -> Result<(), StoreError> {
-    let entries = context.directory.entries();
+    let entries = context.directory.all_at_work();
     // Listed before the rows are read: what is live has its row.
     let live: Vec<_> = entries
         .iter()
