@@ -5,14 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::ArbiterHandle;
 use dashmap::DashSet;
+use millrace_entities::execution;
+use sea_orm::DbBackend;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::admission::Gauge;
 use super::directory::Directory;
+use super::lifecycle;
 use super::pulse::Pulse;
 use crate::config::{EngineConfig, UpkeepConfig};
 use crate::steps::Services;
@@ -113,6 +117,22 @@ impl Context {
     pub fn arbiter(&self) -> Option<&ArbiterHandle> {
         let turn = self.next_arbiter.fetch_add(1, Ordering::Relaxed);
         self.arbiters.get(turn % self.arbiters.len().max(1))
+    }
+
+    /// Whether the store heard of this node within its lease.
+    pub fn is_felt(&self) -> bool {
+        self.pulse.is_felt(Instant::now(), self.config.lease())
+    }
+
+    /// Whether nobody else can have gone on with what this node runs. On
+    /// SQLite there is nobody else.
+    pub fn holds_its_work(&self) -> bool {
+        self.store.backend() == DbBackend::Sqlite || self.is_felt()
+    }
+
+    /// Whether an execution is this node's to go on with.
+    pub fn owns(&self, row: &execution::Model) -> bool {
+        row.owner == Some(self.node) && !lifecycle::is_terminal(row.status)
     }
 
     /// Says that an execution is being accepted, until the value is dropped:

@@ -191,7 +191,7 @@ impl Engine {
     /// [`StoreError::Unavailable`].
     pub async fn check_store(&self, limit: Duration) -> Result<(), StoreError> {
         self.store.ping(limit).await?;
-        if self.context.pulse.is_felt(Instant::now(), self.context.config.lease()) {
+        if self.context.is_felt() {
             return Ok(());
         }
         Err(StoreError::Unavailable("it takes no signs of life".into()))
@@ -254,22 +254,33 @@ impl Engine {
     }
 
     /// Where an execution of the deployment stands: from memory if it is live
-    /// here, else by one read.
+    /// here, else by one read. A node that was silent for its lease asks the
+    /// store first: another one may have gone on with it.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if it is not the deployment's.
     pub async fn progress(&self, entry: &Entry, id: Uuid) -> Result<Progress, StoreError> {
-        if let Some(live) = entry.live.get(&id) {
-            return Ok(live.progress.borrow().clone());
+        let live = entry.live.get(&id).map(|live| live.progress.borrow().clone());
+        let live = match live {
+            Some(live) if self.context.holds_its_work() => return Ok(live),
+            live => live,
+        };
+        match (self.store.execution(entry.id, id).await, live) {
+            // Nobody else can have gone on with it that we could hear of.
+            (Err(StoreError::Unavailable(_)), Some(live)) => Ok(live),
+            (Ok(row), Some(live)) if self.context.owns(&row) => Ok(live),
+            (row, _) => Ok(Progress::from_row(&row?)),
         }
-        Ok(Progress::from_row(&self.store.execution(entry.id, id).await?))
     }
 
     /// Where an execution stands, of which the store knows `row`.
     pub fn progress_of(&self, row: &Summary) -> Progress {
         let entry = self.context.directory.at_work(row.deployment_id);
         let live = entry.and_then(|entry| entry.live.get(&row.id).map(|live| Arc::clone(&live)));
-        live.map_or_else(|| Progress::from_summary(row), |live| live.progress.borrow().clone())
+        match live {
+            Some(live) if !lifecycle::is_terminal(row.status) => live.progress.borrow().clone(),
+            _ => Progress::from_summary(row),
+        }
     }
 
     /// Waits until the execution's progress is as `wanted`, or it has ended,
@@ -298,7 +309,9 @@ impl Engine {
                     seen = tokio::time::timeout_at(deadline, watching.wait_for(&reached)) => seen,
                     () = closing.cancelled() => return self.progress(entry, id).await,
                 };
-                if let Ok(Ok(progress)) = seen {
+                if let Ok(Ok(progress)) = seen
+                    && (lifecycle::is_terminal(progress.status) || self.context.holds_its_work())
+                {
                     return Ok(progress.clone());
                 }
                 // Ended between two looks, or given to another node.

@@ -71,6 +71,8 @@ pub async fn round(
     registry: &Addr<KeyRegistry>,
     with_strays: bool,
 ) -> Result<(), StoreError> {
+    // The store counts from some time between this and its answer.
+    let beaten = Instant::now();
     match context.store.heartbeat(context.node).await {
         // Counted as gone: others may have taken our work, and the guard on
         // every write keeps us from it. What they left is ours again.
@@ -83,7 +85,7 @@ pub async fn round(
         }
         other => other?,
     }
-    if context.pulse.beat(Instant::now(), context.config.lease()) {
+    if context.pulse.beat(beaten, context.config.lease()) {
         let lease_ms = i64::from(context.config.lease_seconds) * 1000;
         context.store.bury_silent_nodes(lease_ms).await?;
     }

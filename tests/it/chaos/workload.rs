@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 
 use super::check::Row;
-use crate::support::{Api, ORG, Target};
+use crate::support::{Api, ORG, PATIENCE, Target};
 
 /// The tables of the destination.
 pub const TABLES: &[&str] = &["inserted", "upserted"];
@@ -75,6 +75,17 @@ pub struct Targets {
 }
 
 impl Targets {
+    /// Waits until a node has heard of them.
+    pub async fn reach(&self, api: &Api) {
+        for target in [&self.json, &self.documents] {
+            let none = format!("/deployment/{}/status/{}/", target.public_id, uuid::Uuid::nil());
+            let is_open =
+                async || api.get(&none, &target.key).send().await.unwrap().status() == 404;
+            let known = async { while !is_open().await {} };
+            tokio::time::timeout(PATIENCE, known).await.expect("the node hears of its deployments");
+        }
+    }
+
     /// Makes them.
     pub async fn deploy(api: &Api) -> Self {
         let key = api.organisation(ORG).await;
