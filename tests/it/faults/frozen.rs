@@ -12,13 +12,13 @@ use uuid::Uuid;
 use crate::chaos::stage;
 use crate::support::{Database, ORG, PATIENCE, Process, Starting, Target};
 
-/// Between the commit of a load and the record of it, the owner waits so long:
-/// it is frozen in this wait.
-const GAP: &str = "load-after-commit=return(delay:1500)";
+/// Between the commit of a load and the record of it, a node waits so long. The
+/// owner is frozen in this wait, and goes on in that of the next one.
+const GAP: &str = "load-after-commit=return(delay:1000)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_frozen_owner_writes_late_is_refused_on_postgres() {
-    freeze(3).await;
+    freeze(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +58,7 @@ impl Ring {
             Starting::spawn(&database, &[], &[("FAILPOINTS", faults)], log.into()).ready()
         };
         let owner = start("owner.log", GAP).await;
-        let spare = start("spare.log", "").await;
+        let spare = start("spare.log", GAP).await;
         let key = owner.api.organisation(ORG).await;
         let steps = json!([
             {"id": "row", "uses": "jq", "with": {"filter": "{run: .run, execution: $context.execution_id}"}},
@@ -81,24 +81,51 @@ impl Ring {
         until("the row is loaded", async || self.loads(&id).await == 1).await;
         let first_owner = self.execution(&id).await.owner.unwrap();
         self.owner.signal("STOP");
-        assert_eq!(self.spare.api.ended(&self.target, &id).await["status"], "COMPLETED");
-        let told = self.spare.api.result(&self.target, &id).await;
-        assert_eq!(told[0]["result"]["output"], run);
-        let before = self.image(&id).await;
-        assert_ne!(self.execution(&id).await.owner, Some(first_owner), "run {run}");
-
-        self.owner.signal("CONT");
-        until("the late write is refused", async || {
-            let log = std::fs::read_to_string(self.database.path("owner.log")).unwrap();
-            log.lines().any(|line| line.contains("another owner has") && line.contains(&id))
-        })
-        .await;
-        assert_eq!(self.image(&id).await, before, "run {run}");
+        if run.is_multiple_of(2) {
+            self.goes_on_after_the_end(&id).await;
+        } else {
+            self.goes_on_before_the_end(&id, first_owner).await;
+        }
+        let row = self.execution(&id).await;
+        assert_eq!(row.attempt, 2, "run {run}");
+        assert_ne!(row.owner, Some(first_owner), "run {run}");
+        assert_eq!(self.attempts(&id).await, [1, 2, 2], "run {run}: who recorded the steps");
         assert_eq!(self.loads(&id).await, 1, "run {run}");
-        assert_eq!(self.owner.api.ended(&self.target, &id).await["status"], "COMPLETED");
-        assert_eq!(self.owner.api.result(&self.target, &id).await, told);
+        for api in [&self.owner.api, &self.spare.api] {
+            assert_eq!(api.ended(&self.target, &id).await["status"], "COMPLETED", "run {run}");
+            assert_eq!(api.result(&self.target, &id).await[0]["result"]["output"], run);
+        }
         until("the owner is a node again", async || {
             node::Entity::find_by_id(first_owner).one(&self.rows).await.unwrap().is_some()
+        })
+        .await;
+    }
+
+    /// What the owner finds is ended already.
+    async fn goes_on_after_the_end(&self, id: &str) {
+        assert_eq!(self.spare.api.ended(&self.target, id).await["status"], "COMPLETED");
+        let before = self.image(id).await;
+        self.owner.signal("CONT");
+        self.is_refused(id).await;
+        assert_eq!(self.image(id).await, before);
+    }
+
+    /// What the owner finds runs on the other node.
+    async fn goes_on_before_the_end(&self, id: &str, first_owner: Uuid) {
+        until("it is taken over", async || {
+            self.execution(id).await.owner.is_some_and(|owner| owner != first_owner)
+        })
+        .await;
+        self.owner.signal("CONT");
+        self.is_refused(id).await;
+        assert!([vec![1], vec![1, 2], vec![1, 2, 2]].contains(&self.attempts(id).await));
+        assert_eq!(self.spare.api.ended(&self.target, id).await["status"], "COMPLETED");
+    }
+
+    async fn is_refused(&self, id: &str) {
+        until("the late write is refused", async || {
+            let log = std::fs::read_to_string(self.database.path("owner.log")).unwrap();
+            log.lines().any(|line| line.contains("another owner has") && line.contains(id))
         })
         .await;
     }
@@ -108,12 +135,21 @@ impl Ring {
         execution::Entity::find_by_id(id).one(&self.rows).await.unwrap().unwrap()
     }
 
-    /// All that is stored of an execution.
-    async fn image(&self, id: &str) -> String {
+    async fn steps(&self, id: &str) -> Vec<step_run::Model> {
         let steps = step_run::Entity::find()
             .filter(step_run::Column::ExecutionId.eq(id.parse::<Uuid>().unwrap()))
             .order_by_asc(step_run::Column::StepIndex);
-        format!("{:?} {:?}", self.execution(id).await, steps.all(&self.rows).await.unwrap())
+        steps.all(&self.rows).await.unwrap()
+    }
+
+    /// The attempts under which the steps were recorded, in order.
+    async fn attempts(&self, id: &str) -> Vec<i32> {
+        self.steps(id).await.iter().map(|step| step.attempt).collect()
+    }
+
+    /// All that is stored of an execution.
+    async fn image(&self, id: &str) -> String {
+        format!("{:?} {:?}", self.execution(id).await, self.steps(id).await)
     }
 
     /// Rows of the destination that an execution brought.
