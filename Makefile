@@ -28,9 +28,10 @@ test-docs: ## Open the documentation pages in a browser and run their examples
 
 chaos: export KILLS ?= 200
 chaos: export RESTARTS ?= 100
+chaos: CHAOS ?= chaos_of_
 chaos: ## Kill, pause and restart servers and Postgres under load; SEED=… repeats a run
 	scripts/cargo-tool nextest
-	scripts/postgres with cargo nextest run --test it --run-ignored only --no-fail-fast --no-capture -E 'test(/::chaos_of_/)'
+	scripts/postgres with cargo nextest run --test it --run-ignored only --no-fail-fast --no-capture -E 'test(/::$(CHAOS)/)'
 
 faults: ## Make servers panic, abort, fail and wait at every commit; all ends within 10 s
 	scripts/cargo-tool nextest

@@ -124,10 +124,11 @@ impl Context {
         self.pulse.is_felt(Instant::now(), self.config.lease())
     }
 
-    /// Whether nobody else can have gone on with what this node runs. On
-    /// SQLite there is nobody else.
+    /// Whether nobody else can have gone on with what this node runs: it was
+    /// not handed back, and no lease is over. On SQLite there is nobody else.
     pub fn holds_its_work(&self) -> bool {
-        self.store.backend() == DbBackend::Sqlite || self.is_felt()
+        let is_alone = self.store.backend() == DbBackend::Sqlite;
+        !self.hand_back.is_cancelled() && (is_alone || self.is_felt())
     }
 
     /// Whether an execution is this node's to go on with.
