@@ -2,7 +2,6 @@
 //! terminal status.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::{
     Actor, ActorContext as _, ActorFutureExt, AsyncContext, Context as ActorContext, WrapFuture,
@@ -18,15 +17,12 @@ use super::directory::Entry;
 use super::lifecycle::{self, Event, Status};
 use super::live::{Live, Progress};
 use super::plan::Revision;
-use super::run::{self, Outcome};
+use super::run::{self, Outcome, STORE_AWAY};
 use super::walk::{error_value, number};
 use crate::steps::StepError;
 use crate::store::StoreError;
 use crate::store::committer::{Claim, CommitError, Ending, StepRow, Write};
 use crate::usage::Subject;
-
-/// Between tries to write down the end while the store is away.
-const STORE_AWAY: Duration = Duration::from_millis(250);
 
 /// What is to run.
 pub enum Work {

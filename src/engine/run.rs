@@ -25,7 +25,7 @@ use crate::steps::DocumentRef;
 use crate::store::committer::{Claim, CommitError, StepRow, Write};
 use crate::store::records::StepMark;
 
-/// Between tries to read what is needed while the store is away.
+/// Between tries to read or write what is needed while the store is away.
 pub(super) const STORE_AWAY: Duration = Duration::from_millis(250);
 
 /// How the work ended.
