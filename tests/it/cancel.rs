@@ -84,15 +84,21 @@ on_each_database! {
     }
 }
 
-/// Processes that this one has started and that still run.
+/// Sandbox processes that this one has started and that still run.
 fn children() -> Vec<u32> {
     let own = std::process::id().to_string();
+    let program = std::fs::canonicalize(env!("CARGO_BIN_EXE_millrace")).unwrap();
     let is_child = |id: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         // Behind the name in brackets: state and parent.
         let rest = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned()).unwrap_or_default();
         let mut rest = rest.split(' ');
-        rest.next() != Some("Z") && rest.next() == Some(own.as_str())
+        let runs = rest.next() != Some("Z") && rest.next() == Some(own.as_str());
+        // Before that it is still the server's fork, for which a thread of the
+        // server waits: stopping it there would stop the server.
+        let is_loaded =
+            || std::fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == program);
+        runs && is_loaded()
     };
     let processes = std::fs::read_dir("/proc")
         .unwrap()
