@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::admission::Gauge;
 use super::directory::Directory;
 use super::lifecycle;
+use super::live::Live;
 use super::pulse::Pulse;
 use crate::config::{EngineConfig, UpkeepConfig};
 use crate::steps::Services;
@@ -125,10 +126,25 @@ impl Context {
     }
 
     /// Whether nobody else can have gone on with what this node runs: it was
-    /// not handed back, and no lease is over. On SQLite there is nobody else.
-    pub fn holds_its_work(&self) -> bool {
-        let is_alone = self.store.backend() == DbBackend::Sqlite;
-        !self.hand_back.is_cancelled() && (is_alone || self.is_felt())
+    /// not handed back, and no lease is over.
+    fn holds_its_work(&self) -> bool {
+        !self.hand_back.is_cancelled() && (self.is_alone() || self.is_felt())
+    }
+
+    /// Whether where `live` stands can be told from memory.
+    pub fn can_tell(&self, live: &Live) -> bool {
+        self.holds_its_work() && (self.is_alone() || live.is_settled())
+    }
+
+    /// On SQLite there is no other node.
+    fn is_alone(&self) -> bool {
+        self.store.backend() == DbBackend::Sqlite
+    }
+
+    /// Whether what this node knows of its work can be told while the store is
+    /// away: no other node was there that could have gone on with it.
+    pub fn knows_its_work(&self) -> bool {
+        self.pulse.was_alone(Instant::now(), self.config.lease())
     }
 
     /// Whether an execution is this node's to go on with.

@@ -171,6 +171,7 @@ async fn end(
         steps,
         notice: revision.notice(entry.organisation_id),
     };
+    let _writing = live.writing();
     let Some(written) = persist(context, entry, claim, ending).await else { return };
     if written.notice.is_some() {
         context.told.notify_one();

@@ -1,7 +1,7 @@
 //! What is known of executions that have not ended, without asking the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
 use dashmap::DashMap;
@@ -80,6 +80,8 @@ pub struct Live {
     /// Cancelled when a caller wants the execution stopped.
     pub cancel: CancellationToken,
     started: AtomicBool,
+    /// Writes of its status on their way to the store.
+    writes: AtomicUsize,
 }
 
 impl Live {
@@ -92,7 +94,8 @@ impl Live {
         let progress = watch::Sender::new(Progress::from_row(row));
         let events = EventLog::new(row);
         let started = AtomicBool::new(false);
-        Arc::new(Self { key_id: row.key_id, progress, events, cancel, started })
+        let writes = AtomicUsize::new(0);
+        Arc::new(Self { key_id: row.key_id, progress, events, cancel, started, writes })
     }
 
     /// Whether an execution actor has it in hand.
@@ -102,6 +105,28 @@ impl Live {
 
     pub(super) fn set_started(&self) {
         self.started.store(true, Ordering::Release);
+    }
+
+    /// Whether the store knows no later status: none is on its way there.
+    pub fn is_settled(&self) -> bool {
+        self.writes.load(Ordering::Acquire) == 0
+    }
+
+    /// Says that a status is on its way to the store, until the value is
+    /// dropped: after it is announced here.
+    pub(super) fn writing(&self) -> Writing<'_> {
+        self.writes.fetch_add(1, Ordering::AcqRel);
+        Writing(self)
+    }
+}
+
+/// A status on its way to the store.
+#[derive(Debug)]
+pub(super) struct Writing<'a>(&'a Live);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.writes.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -136,6 +136,7 @@ impl Engine {
         registry.send(Load).await.map_err(|_| registry_away())??;
         context.work.spawn(feed::run(Arc::clone(&context), registry.clone(), seen));
         context.work.spawn(recovery::run(Arc::clone(&context), registry.clone()));
+        context.work.spawn(pulse::watch(Arc::clone(&context)));
         context.work.spawn(connections::seal_anew(Arc::clone(&context)));
         context.work.spawn(uses::run(Arc::clone(&context)));
         // With the lives: the stop waits for what it has under way.
@@ -255,20 +256,25 @@ impl Engine {
 
     /// Where an execution of the deployment stands: from memory if it is live
     /// here, else by one read. A node that was silent for its lease asks the
-    /// store first: another one may have gone on with it.
+    /// store first: another one may have gone on with it. So does one that has
+    /// a status on its way there: others may have read it already.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if it is not the deployment's.
     pub async fn progress(&self, entry: &Entry, id: Uuid) -> Result<Progress, StoreError> {
-        let live = entry.live.get(&id).map(|live| live.progress.borrow().clone());
-        let live = match live {
-            Some(live) if self.context.holds_its_work() => return Ok(live),
-            live => live,
-        };
+        let live = entry.live.get(&id).map(|live| Arc::clone(&live));
+        let is_told = live.as_ref().is_some_and(|live| self.context.can_tell(live));
+        let live = live.map(|live| live.progress.borrow().clone());
+        if let (Some(live), true) = (&live, is_told) {
+            return Ok(live.clone());
+        }
         match (self.store.execution(entry.id, id).await, live) {
-            // Nobody else can have gone on with it that we could hear of.
-            (Err(StoreError::Unavailable(_)), Some(live)) => Ok(live),
-            (Ok(row), Some(live)) if self.context.owns(&row) => Ok(live),
+            (Err(StoreError::Unavailable(_)), Some(live)) if self.context.knows_its_work() => {
+                Ok(live)
+            }
+            (Ok(row), Some(live)) if self.context.owns(&row) => {
+                Ok(Progress { status: row.status, ..live })
+            }
             (row, _) => Ok(Progress::from_row(&row?)),
         }
     }
@@ -302,15 +308,16 @@ impl Engine {
             |progress: &Progress| lifecycle::is_terminal(progress.status) || wanted(progress);
         loop {
             // The guard of the map must not be held across the wait.
-            let watching = entry.live.get(&id).map(|live| live.progress.subscribe());
+            let live = entry.live.get(&id).map(|live| Arc::clone(&live));
             let mut pause = deadline.min(Instant::now() + ELSEWHERE);
-            if let Some(mut watching) = watching {
+            if let Some(live) = live {
+                let mut watching = live.progress.subscribe();
                 let seen = tokio::select! {
                     seen = tokio::time::timeout_at(deadline, watching.wait_for(&reached)) => seen,
                     () = closing.cancelled() => return self.progress(entry, id).await,
                 };
                 if let Ok(Ok(progress)) = seen
-                    && (lifecycle::is_terminal(progress.status) || self.context.holds_its_work())
+                    && (lifecycle::is_terminal(progress.status) || self.context.can_tell(&live))
                 {
                     return Ok(progress.clone());
                 }

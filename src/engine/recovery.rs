@@ -73,7 +73,7 @@ pub async fn round(
 ) -> Result<(), StoreError> {
     // The store counts from some time between this and its answer.
     let beaten = Instant::now();
-    match context.store.heartbeat(context.node).await {
+    let is_alone = match context.store.heartbeat(context.node).await {
         // Counted as gone: others may have taken our work, and the guard on
         // every write keeps us from it. What they left is ours again.
         Err(StoreError::Stale) => {
@@ -82,10 +82,11 @@ pub async fn round(
             // What was taken over and came back to us runs under an old claim.
             context.pulse.doubt();
             let_go(context).await?;
+            false
         }
         other => other?,
-    }
-    if context.pulse.beat(beaten, context.config.lease()) {
+    };
+    if context.pulse.beat(beaten, context.config.lease(), is_alone) {
         let lease_ms = i64::from(context.config.lease_seconds) * 1000;
         context.store.bury_silent_nodes(lease_ms).await?;
     }

@@ -186,6 +186,7 @@ async fn tell(
     claim: Claim,
     now: DateTime<Utc>,
 ) -> Option<()> {
+    let _writing = live.writing();
     loop {
         let committed = match context.committer.enqueue(Write::Begin(claim, now)).await {
             Ok(done) => done.await.unwrap_or(Err(CommitError::Lost)),

@@ -25,12 +25,12 @@ impl Store {
         })
     }
 
-    /// Says that the node lives.
+    /// Says that the node lives. True if the store knows no other one.
     ///
     /// # Errors
     /// [`StoreError::Stale`] if the node was counted as gone meanwhile: its
     /// work may have been taken over.
-    pub async fn heartbeat(&self, id: Uuid) -> Result<(), StoreError> {
+    pub async fn heartbeat(&self, id: Uuid) -> Result<bool, StoreError> {
         let now = self.now_ms();
         self.write_at(vec![Boundary::HEARTBEAT], move |tx| {
             Box::pin(async move {
@@ -39,7 +39,10 @@ impl Store {
                     .filter(node::Column::Id.eq(id))
                     .exec(tx)
                     .await?;
-                if beaten.rows_affected == 1 { Ok(()) } else { Err(StoreError::Stale) }
+                if beaten.rows_affected != 1 {
+                    return Err(StoreError::Stale);
+                }
+                Ok(node::Entity::find().filter(node::Column::Id.ne(id)).one(tx).await?.is_none())
             })
         })
         .await
