@@ -138,6 +138,7 @@ pub async fn cancel(
 pub struct RerunWrite {
     /// Id of the step to begin with: what is recorded of those before it is taken over. They must be the same as then. Absent: all steps run.
     #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"))]
     from_step: Option<String>,
 }
 
