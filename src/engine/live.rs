@@ -112,6 +112,26 @@ impl Live {
         self.writes.load(Ordering::Acquire) == 0
     }
 
+    /// Takes over what the store says of it, where that is later: told once,
+    /// it is not taken back while the store is away, though the answer to the
+    /// commit never came.
+    pub(super) fn hear(&self, told: &Progress) {
+        self.progress.send_if_modified(|progress| {
+            if lifecycle::is_terminal(progress.status) {
+                return false;
+            }
+            if lifecycle::is_terminal(told.status) {
+                *progress = told.clone();
+                return true;
+            }
+            let is_later = progress.status == Status::Pending && told.status != Status::Pending;
+            if is_later {
+                progress.status = told.status;
+            }
+            is_later
+        });
+    }
+
     /// Says that a status is on its way to the store, until the value is
     /// dropped: after it is announced here.
     pub(super) fn writing(&self) -> Writing<'_> {
@@ -133,3 +153,65 @@ impl Drop for Writing<'_> {
 /// The live executions of one deployment: its actor enters them, the end of
 /// an execution removes them, everybody reads them.
 pub type LiveMap = DashMap<Uuid, Arc<Live>>;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::clock;
+
+    /// An execution of two documents that has just been accepted.
+    pub(in crate::engine) fn new_row() -> execution::Model {
+        execution::Model {
+            id: Uuid::nil(),
+            organisation_id: Uuid::nil(),
+            deployment_id: Uuid::nil(),
+            revision: 1,
+            key_id: None,
+            status: Status::Pending,
+            owner: None,
+            attempt: 1,
+            recoveries: 0,
+            cancel_requested: false,
+            request: "{}".into(),
+            documents: "[]".into(),
+            documents_total: 2,
+            documents_failed: 0,
+            steps_total: 0,
+            steps_done: 0,
+            error: None,
+            result: None,
+            result_hash: None,
+            created_at: clock::now(),
+            started_at: None,
+            ended_at: None,
+            expires_at: None,
+            rerun_of: None,
+            rerun_from: None,
+        }
+    }
+
+    #[test]
+    fn what_the_store_has_told_is_never_taken_back() {
+        let live = Live::new(&new_row());
+        let status = || live.progress.borrow().status;
+        let told = |status| Progress { status, steps_total: 7, ..live.progress.borrow().clone() };
+        live.hear(&told(Status::Executing));
+        assert_eq!((status(), live.progress.borrow().steps_total), (Status::Executing, 0));
+        live.hear(&told(Status::Pending));
+        assert_eq!(status(), Status::Executing, "it was read before");
+        live.hear(&told(Status::Stopped));
+        assert_eq!((status(), live.progress.borrow().steps_total), (Status::Stopped, 7));
+        live.hear(&told(Status::Executing));
+        assert_eq!(status(), Status::Stopped);
+    }
+
+    #[test]
+    fn a_status_is_settled_once_all_its_writes_are_told() {
+        let live = Live::new(&new_row());
+        let (begin, end) = (live.writing(), live.writing());
+        drop(begin);
+        assert!(!live.is_settled());
+        drop(end);
+        assert!(live.is_settled());
+    }
+}

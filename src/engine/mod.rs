@@ -262,20 +262,22 @@ impl Engine {
     /// # Errors
     /// [`StoreError::NotFound`] if it is not the deployment's.
     pub async fn progress(&self, entry: &Entry, id: Uuid) -> Result<Progress, StoreError> {
-        let live = entry.live.get(&id).map(|live| Arc::clone(&live));
-        let is_told = live.as_ref().is_some_and(|live| self.context.can_tell(live));
-        let live = live.map(|live| live.progress.borrow().clone());
-        if let (Some(live), true) = (&live, is_told) {
-            return Ok(live.clone());
+        let Some(live) = entry.live.get(&id).map(|live| Arc::clone(&live)) else {
+            return Ok(Progress::from_row(&self.store.execution(entry.id, id).await?));
+        };
+        if self.context.can_tell(&live) {
+            return Ok(live.progress.borrow().clone());
         }
-        match (self.store.execution(entry.id, id).await, live) {
-            (Err(StoreError::Unavailable(_)), Some(live)) if self.context.knows_its_work() => {
-                Ok(live)
+        match self.store.execution(entry.id, id).await {
+            Ok(row) => {
+                let told = Progress::from_row(&row);
+                live.hear(&told);
+                Ok(if self.context.owns(&row) { live.progress.borrow().clone() } else { told })
             }
-            (Ok(row), Some(live)) if self.context.owns(&row) => {
-                Ok(Progress { status: row.status, ..live })
+            Err(StoreError::Unavailable(_)) if self.context.knows_its_work() => {
+                Ok(live.progress.borrow().clone())
             }
-            (row, _) => Ok(Progress::from_row(&row?)),
+            Err(error) => Err(error),
         }
     }
 
@@ -283,10 +285,10 @@ impl Engine {
     pub fn progress_of(&self, row: &Summary) -> Progress {
         let entry = self.context.directory.at_work(row.deployment_id);
         let live = entry.and_then(|entry| entry.live.get(&row.id).map(|live| Arc::clone(&live)));
-        match live {
-            Some(live) if !lifecycle::is_terminal(row.status) => live.progress.borrow().clone(),
-            _ => Progress::from_summary(row),
-        }
+        let told = Progress::from_summary(row);
+        let Some(live) = live else { return told };
+        live.hear(&told);
+        if lifecycle::is_terminal(row.status) { told } else { live.progress.borrow().clone() }
     }
 
     /// Waits until the execution's progress is as `wanted`, or it has ended,

@@ -1,37 +1,10 @@
 use serde_json::json;
-use uuid::Uuid;
 
 use super::*;
+use crate::engine::live::tests::new_row;
 
 fn log() -> EventLog {
-    let row = execution::Model {
-        id: Uuid::nil(),
-        organisation_id: Uuid::nil(),
-        deployment_id: Uuid::nil(),
-        revision: 1,
-        key_id: None,
-        status: Status::Pending,
-        owner: None,
-        attempt: 1,
-        recoveries: 0,
-        cancel_requested: false,
-        request: "{}".into(),
-        documents: "[]".into(),
-        documents_total: 2,
-        documents_failed: 0,
-        steps_total: 0,
-        steps_done: 0,
-        error: None,
-        result: None,
-        result_hash: None,
-        created_at: clock::now(),
-        started_at: None,
-        ended_at: None,
-        expires_at: None,
-        rerun_of: None,
-        rerun_from: None,
-    };
-    EventLog::new(&row)
+    EventLog::new(&new_row())
 }
 
 fn seen(log: &EventLog) -> Vec<What> {
