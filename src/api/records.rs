@@ -18,6 +18,7 @@ use super::page::{Filtered, Listing, Paging};
 use super::{ResourceId, State};
 use crate::engine::CancelError;
 use crate::engine::acceptance::AcceptError;
+use crate::engine::plan::STEP_ID;
 use crate::engine::rerun::RerunError;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::store::page::Paged;
@@ -138,7 +139,7 @@ pub async fn cancel(
 pub struct RerunWrite {
     /// Id of the step to begin with: what is recorded of those before it is taken over. They must be the same as then. Absent: all steps run.
     #[serde(default)]
-    #[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"))]
+    #[schemars(regex(path = "STEP_ID"))]
     from_step: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use super::schemas::{MergePatch, Name, Object, drop_read_only, name_text};
 use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::audit::Author;
 use crate::engine::manage::{ManageError, WorkflowDraft, check_steps};
-use crate::engine::plan::StepDefinition;
+use crate::engine::plan::{STEP_ID, StepDefinition};
 use crate::engine::retry::Retry;
 use crate::error::{ApiError, ApiResult, Code};
 
@@ -60,6 +60,7 @@ impl WorkflowWrite {
 #[expect(dead_code, reason = "documents `StepDefinition`")]
 pub struct StepWrite {
     /// Name of the step in its workflow; the kind's name if absent.
+    #[schemars(regex(path = "STEP_ID"))]
     id: Option<String>,
     /// The step kind.
     uses: String,

@@ -24,6 +24,9 @@ pub const MAX_STEPS: usize = 100;
 /// Longest time of one try of a step, in seconds.
 const MAX_TIMEOUT: u32 = 86_400;
 
+/// The form of a step's id, as a pattern.
+pub const STEP_ID: &str = "^[A-Za-z_][A-Za-z0-9_]{0,63}$";
+
 /// A step as a workflow writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -304,6 +307,24 @@ mod tests {
         let places: Vec<_> = found.iter().map(|(place, _)| place.as_str()).collect();
         for place in ["steps[1].id", "steps[2].id", "steps[3].input"] {
             assert!(places.contains(&place), "{place} in {places:?}");
+        }
+    }
+
+    #[test]
+    fn the_pattern_of_an_id_says_what_is_checked() {
+        let pattern = regex::Regex::new(STEP_ID).unwrap();
+        let longest = "a".repeat(64);
+        for (id, expected) in [
+            ("load", true),
+            ("_2", true),
+            (longest.as_str(), true),
+            (&format!("{longest}a"), false),
+            ("", false),
+            ("2a", false),
+            ("a-b", false),
+            ("é", false),
+        ] {
+            assert_eq!((is_step_id(id), pattern.is_match(id)), (expected, expected), "{id}");
         }
     }
 
