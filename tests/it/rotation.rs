@@ -158,7 +158,9 @@ on_each_database! {
             })
         }).collect();
         used.acquire_many(40).await.unwrap().forget();
-        assert_eq!(call(api, Method::DELETE, &path, &target.platform_key, &Value::Null).await.status(), 204);
+        let answer = call(api, Method::DELETE, &path, &target.platform_key, &Value::Null).await;
+        let status = answer.status();
+        assert_eq!(status, 204, "{}", answer.text().await.unwrap());
         revoked.store(true, Ordering::SeqCst);
         let mut accepted = 0;
         for caller in callers {
