@@ -12,6 +12,9 @@ use super::run::Job;
 use crate::faults;
 use crate::steps::{StepContext, StepError};
 
+/// Longest pause that an outside system can ask for.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
 /// Runs a step until it succeeds, fails for good, has used its tries up or the
 /// execution is stopped.
 pub(super) async fn run(
@@ -31,6 +34,7 @@ pub(super) async fn run(
             outcome => return outcome,
         };
         let Some(pause) = pauses.next() else { return Err(error) };
+        let pause = pause.max(error.retry_after.unwrap_or_default().min(MAX_WAIT));
         tracing::warn!(
             execution_id = %job.claim.execution_id,
             document,

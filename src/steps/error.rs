@@ -19,17 +19,25 @@ pub struct StepError {
     pub detail: String,
     /// Whether the same step on the same input can succeed later.
     pub retryable: bool,
+    /// How long who failed asks to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 impl StepError {
     /// A failure that a retry cannot help.
     pub fn permanent(code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
-        Self { code: code.into(), detail: detail.into(), retryable: false }
+        Self { code: code.into(), detail: detail.into(), retryable: false, retry_after: None }
     }
 
     /// A failure that may pass: a destination that is away, a full queue.
     pub fn transient(code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
-        Self { code: code.into(), detail: detail.into(), retryable: true }
+        Self { code: code.into(), detail: detail.into(), retryable: true, retry_after: None }
+    }
+
+    /// The same, to be tried again only after `wait`.
+    #[must_use]
+    pub fn after(self, wait: Option<Duration>) -> Self {
+        Self { retry_after: wait, ..self }
     }
 
     /// The step panicked; its message stays in the log's span, never here.

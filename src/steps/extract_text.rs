@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 use crate::documents::StoreError;
 use crate::documents::text::{ExtractText, Options, Output};
 
@@ -43,6 +43,26 @@ impl StepKind for ExtractTextStep {
     const NAME: &'static str = "extract_text";
     const SUMMARY: &'static str = "Takes the text from the document: PDF, office, web, mail and \
                                    text formats, as Markdown or plain text";
+    const REFERENCE: Reference = Reference {
+        about: "It reads PDF; Word, Excel and PowerPoint, new and old; OpenDocument; EPUB; RTF; HTML; e-mails (`.eml`, `.msg`, mbox) with their attachments; plain text, Markdown, CSV, TSV, XML, JSON. The content decides what a document is; name and declared type only break ties. Text in images is not read. It does not look at its input.
+
+`millrace text --format layout FILE` prints what the step gives, for writing patterns.",
+        output: r#"`{"text", "pages": [{"number", "title"?, "text"}], "mime_type"}`. Pages are those of a PDF, slides of a presentation, sheets of a workbook; for other formats the list is empty. `mime_type` is what the content is."#,
+        errors: &[
+            ("unsupported_document", "the content is of a form that is not read"),
+            ("document_encrypted", "it is protected by a password"),
+            ("document_malformed", "it is damaged"),
+            ("document_has_no_text", "a PDF holds only images"),
+            ("document_too_large", "it has more than `max_bytes`, or unpacks to more than is allowed"),
+            ("document_missing", "its content is no longer stored"),
+            ("document_store_unavailable", "the document store is away; tried again"),
+            ("parser_crashed", "the parser crashed or ran out of memory on it"),
+            ("parser_timed_out", "it took more than `timeout_seconds`"),
+            ("result_too_large", "its text is larger than 256 MiB"),
+        ],
+        example: r#"{"with": {"format": "plain"}, "document": {"name": "note.html", "text": "<h1>Order 7</h1><p>Two benches</p>"},
+ "output": {"text": "Order 7\nTwo benches", "pages": [], "mime_type": "text/html"}}"#,
+    };
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {

@@ -9,6 +9,7 @@ pub mod extract_fields;
 pub mod extract_text;
 pub mod jq;
 pub mod load_sql;
+pub mod reference;
 pub mod registry;
 mod rendering;
 pub mod template;
@@ -19,6 +20,7 @@ pub mod write_object;
 
 pub use context::{DocumentRef, Services, StepContext, StepScope};
 pub use error::{ParamError, StepError};
+pub use reference::Reference;
 pub use registry::{KINDS, Kind, build, kind};
 
 use async_trait::async_trait;
@@ -55,7 +57,9 @@ pub trait StepKind: Step + Sized + 'static {
     /// The kind of the connection that its parameter `connection` names, if
     /// it has one.
     const CONNECTION: Option<connections::Kind> = None;
-    /// The form of `with`. Unknown fields are refused
+    /// What the documentation says of it besides.
+    const REFERENCE: Reference;
+    /// The form of `with`, told to users by its comments. Unknown fields are refused
     /// (`#[serde(deny_unknown_fields)]`).
     type Params: DeserializeOwned + JsonSchema;
 

@@ -9,7 +9,7 @@ use super::load_sql::LoadSql;
 use super::template::Template;
 use super::validate::Validate;
 use super::write_object::WriteObject;
-use super::{ParamError, Step, StepKind};
+use super::{ParamError, Reference, Step, StepKind};
 use crate::connections;
 
 /// A registered step kind.
@@ -18,6 +18,8 @@ pub struct Kind {
     pub name: &'static str,
     /// One sentence for the documentation.
     pub summary: &'static str,
+    /// What the documentation says of it besides.
+    pub reference: &'static Reference,
     /// JSON Schema of the parameters.
     pub schema: fn() -> schemars::schema::RootSchema,
     /// The kind of the connection that `with.connection` names, if it does.
@@ -42,6 +44,7 @@ pub const fn kind<K: StepKind>() -> Kind {
     Kind {
         name: K::NAME,
         summary: K::SUMMARY,
+        reference: &K::REFERENCE,
         schema: || schemars::schema_for!(K::Params),
         connection: K::CONNECTION,
         build: |with| {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::rendering::{self, Renderer};
-use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 
 /// Bytes of rendered text.
 const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
@@ -27,7 +27,7 @@ pub struct Params {
 }
 
 /// What the rendered text becomes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Output {
     /// A string.
@@ -46,6 +46,18 @@ pub struct Template {
 impl StepKind for Template {
     const NAME: &'static str = "template";
     const SUMMARY: &'static str = "Renders a minijinja template to text or JSON.";
+    const REFERENCE: Reference = Reference {
+        about: "In the language of [minijinja](https://docs.rs/minijinja/latest/minijinja/syntax/). What is not there is an error; test it with `is defined` or give a `default`.
+
+Limits: a template of 64 KiB, a text of 16 MiB, a bounded amount of work.",
+        output: "A string, or what it says in JSON.",
+        errors: &[
+            ("template_failed", "the template fails on this input, or what it gives is too large or no JSON"),
+        ],
+        example: r#"{"with": {"template": "{{ input.name }} owes {{ input.total }} EUR"},
+ "input": {"name": "Acme", "total": 12.5},
+ "output": "Acme owes 12.5 EUR"}"#,
+    };
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {

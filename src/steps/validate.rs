@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 use crate::schema::{Schema, Violation};
 
 /// Code of an input that is not valid, or could not be checked.
@@ -32,7 +32,7 @@ pub struct Params {
 }
 
 /// What happens to an input that is not valid.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum OnInvalid {
     /// The step fails; a valid input is passed on as it is.
@@ -51,6 +51,17 @@ pub struct Validate {
 impl StepKind for Validate {
     const NAME: &'static str = "validate";
     const SUMMARY: &'static str = "Checks the input against a JSON Schema.";
+    const REFERENCE: Reference = Reference {
+        about: "Limits: a schema of 128 KiB with 256 patterns. An error's detail lists up to 10 violations, a report up to 100.",
+        output: "The input as it is; with `report` an object.",
+        errors: &[(
+            "validation_failed",
+            "the input breaks the schema, or could not be checked within its limits",
+        )],
+        example: r#"{"with": {"schema": {"type": "object", "required": ["total"]}, "on_invalid": "report"},
+ "input": {"sum": 3},
+ "output": {"valid": false, "errors": [{"pointer": "", "keyword": "required", "detail": "\"total\" is a required property"}], "value": {"sum": 3}}}"#,
+    };
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use opendal::{ErrorKind, Operator};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rendering::{self, Renderer};
-use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 use crate::connections::{Connection, Kind, object_store};
 
 /// Bytes of a path; what S3 allows.
@@ -37,7 +37,7 @@ pub struct Params {
 }
 
 /// How the input is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Format {
     /// As one JSON value.
@@ -59,6 +59,22 @@ pub struct WriteObject {
 impl StepKind for WriteObject {
     const NAME: &'static str = "write_object";
     const SUMMARY: &'static str = "Writes the input as one object of an object store.";
+    const REFERENCE: Reference = Reference {
+        about: "A path is relative, has at most 1024 bytes and 255 in each part, and does not climb with `..`. Put what differs for each document into it, such as `{{ execution_id }}/{{ document.hash }}.json`.",
+        output: r#"`{"connection", "path", "bytes"}`."#,
+        errors: &[
+            ("template_failed", "the path cannot be made"),
+            ("object_path_invalid", "the path is none that may be written"),
+            ("connection_unknown", "there is no connection of that name and kind"),
+            ("connection_unusable", "the connection cannot be used as it is written"),
+            ("destination_refused", "the store denies access, or has no such bucket"),
+            ("destination_unavailable", "the store is away or too slow; tried again"),
+        ],
+        example: r#"{"connections": {"archive": {"kind": "object_store", "service": "fs", "options": {"root": "{folder}"}}},
+ "with": {"connection": "archive", "path": "totals/{{ input.number }}.json"},
+ "input": {"number": "A-1", "total": 12.5},
+ "output": {"connection": "archive", "path": "totals/A-1.json", "bytes": 29}}"#,
+    };
     const CONNECTION: Option<Kind> = Some(Kind::ObjectStore);
     type Params = Params;
 

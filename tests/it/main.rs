@@ -47,6 +47,7 @@ mod platform_keys;
 mod rate;
 mod readme;
 mod records;
+mod reference;
 mod refusals;
 mod reload;
 mod reload_files;

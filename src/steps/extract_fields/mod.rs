@@ -18,7 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 use extraction::Extraction;
 use params::Params;
 
@@ -77,6 +77,22 @@ pub struct ExtractFields {
 impl StepKind for ExtractFields {
     const NAME: &'static str = "extract_fields";
     const SUMMARY: &'static str = "Turns text into typed values by named patterns.";
+    const REFERENCE: Reference = Reference {
+        about: include_str!("about.md"),
+        output: "One object: every constant, field and list of line items under its name, and nothing else. What is not found is null.",
+        errors: &[
+            ("field_missing", "a required value is not there"),
+            (
+                "field_invalid",
+                "a text is not of its type; a number or date that can be read in two ways is refused, never guessed",
+            ),
+            ("no_template_matched", "templates are given and none fits"),
+            ("lines_uneven", "columns have different numbers of matches"),
+            ("too_many_lines", "a list has more than 10,000 items"),
+            ("text_too_large", "the text has more than 8 MiB"),
+        ],
+        example: include_str!("example.json"),
+    };
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {

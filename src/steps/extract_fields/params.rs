@@ -57,7 +57,7 @@ pub struct Params {
 
 /// How the text is prepared. Letters with accents are always composed
 /// (Unicode NFC), and every line break becomes a line feed.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Normalize {
     /// Every kind of blank (tab, no-break space, thin space) becomes a plain
@@ -160,7 +160,7 @@ pub enum ValueType {
 }
 
 /// Which of several matches of a pattern gives the value.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Occurrence {
     /// The first in the text.

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 use crate::sandbox::{Job, JobError};
 
 /// Code of every failure of a filter.
@@ -60,6 +60,17 @@ pub struct Jq {
 impl StepKind for Jq {
     const NAME: &'static str = "jq";
     const SUMMARY: &'static str = "Runs a jq filter over the input.";
+    const REFERENCE: Reference = Reference {
+        about: "[jq](https://jqlang.org/manual/)'s language, as the crate `jaq` has it.",
+        output: "What the filter gives.",
+        errors: &[(
+            "jq_failed",
+            "the filter fails on this input, takes too long or needs too much memory",
+        )],
+        example: r#"{"with": {"filter": "{total: (.items | map(.price * .quantity) | add)}"},
+ "input": {"items": [{"price": 2.5, "quantity": 4}, {"price": 1, "quantity": 3}]},
+ "output": {"total": 13.0}}"#,
+    };
     type Params = Params;
 
     fn build(params: Params) -> Result<Self, ParamError> {

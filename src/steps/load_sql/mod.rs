@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use sea_orm::DatabaseConnection;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::cell::CellType;
 use self::load::Load;
 use self::table::TableName;
-use super::{ParamError, Step, StepContext, StepError, StepKind, offload};
+use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 use crate::connections::{Connection, Kind};
 
 /// Parameters of `load_sql`.
@@ -50,7 +50,7 @@ pub struct Params {
 }
 
 /// What happens to rows that are there already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     /// Rows are added, once for each execution, document and step, also if the
@@ -91,6 +91,24 @@ pub struct LoadSql {
 impl StepKind for LoadSql {
     const NAME: &'static str = "load_sql";
     const SUMMARY: &'static str = "Loads rows into a table of SQLite or Postgres.";
+    const REFERENCE: Reference = Reference {
+        about: "All rows or none. The input is an array of objects, one object, or an object whose `rows` is such an array.
+
+Limits: 1000 columns, 300 seconds a load.",
+        output: r#"`{"table", "rows_loaded", "skipped"}`; `skipped` is true if an earlier run of the same load had brought the rows."#,
+        errors: &[
+            ("connection_unknown", "there is no connection of that name and kind"),
+            ("connection_unusable", "the connection cannot be used as it is written"),
+            ("row_invalid", "a value does not fit its column; the detail names both"),
+            ("destination_schema_mismatch", "the table does not fit the rows"),
+            ("destination_refused", "the database denies access"),
+            ("destination_unavailable", "the database is away, busy or too slow; tried again"),
+        ],
+        example: r#"{"connections": {"warehouse": {"kind": "sql", "url": "sqlite://{folder}/warehouse.db?mode=rwc"}},
+ "with": {"connection": "warehouse", "table": "invoices", "mode": "upsert", "key": ["number"]},
+ "input": [{"number": "A-1", "total": 12.5}, {"number": "A-2", "total": 3}],
+ "output": {"table": "invoices", "rows_loaded": 2, "skipped": false}}"#,
+    };
     const CONNECTION: Option<Kind> = Some(Kind::Sql);
     type Params = Params;
 
