@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::documents::text::ExtractText;
+use crate::sandbox::Probe;
 use crate::sandbox::worker::{self, JobEntry, job};
 use crate::schema::FindViolations;
 use crate::steps::jq::EvaluateJq;
 
 /// Every job that a sandbox worker can do.
-const JOBS: &[JobEntry] = &[job::<ExtractText>(), job::<EvaluateJq>(), job::<FindViolations>()];
+const JOBS: &[JobEntry] =
+    &[job::<Probe>(), job::<ExtractText>(), job::<EvaluateJq>(), job::<FindViolations>()];
 
 /// An execution engine that turns document workflows into REST APIs.
 #[derive(Debug, Parser)]

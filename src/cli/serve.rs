@@ -11,6 +11,7 @@ use super::demo;
 use crate::app::App;
 use crate::config::Config;
 use crate::faults;
+use crate::sandbox::{Confinement, Sandbox};
 use crate::telemetry;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -47,6 +48,7 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let app = App::start(config).await?;
+    report_confinement(app.engine().context().services.sandbox.clone());
     let base = format!("http://{}", app.address());
     let mut out = io::stdout();
     if let Some(token) = app.operator_token() {
@@ -73,4 +75,20 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Says once in the log what parsers are not kept from on this system. The
+/// server does not wait for it.
+fn report_confinement(sandbox: Sandbox) {
+    actix_web::rt::spawn(async move {
+        match sandbox.confinement().await {
+            Ok(Confinement { files: true, network: true }) => {}
+            Ok(Confinement { files, network }) => tracing::warn!(
+                files,
+                network,
+                "child processes can reach files or the network: this system lacks seccomp or Landlock"
+            ),
+            Err(error) => tracing::error!(%error, "child processes do not work"),
+        }
+    });
 }

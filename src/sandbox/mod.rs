@@ -3,9 +3,12 @@
 //! The server starts its own binary with the hidden argument `sandbox-worker`.
 //! A [`Job`] and a payload go to it over a socket that is its standard input,
 //! and the answer comes back over the same socket, so that nothing a parser
-//! prints can be taken for an answer. Workers are reused, limited in memory,
-//! and killed when they overrun their time or die.
+//! prints can be taken for an answer. Workers are reused, limited in memory and
+//! processor time, killed when they overrun their time, and kept from files,
+//! the network and other programs where the system can do that.
 
+mod confinement;
+mod limits;
 mod pool;
 mod protocol;
 pub mod worker;
@@ -19,6 +22,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use confinement::{Confinement, Probe};
 pub use pool::Sandbox;
 
 /// A piece of work that runs in a child process.

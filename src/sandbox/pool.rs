@@ -13,7 +13,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, JobError, SandboxConfig, SandboxError, protocol};
+use super::{Confinement, Job, JobError, Probe, SandboxConfig, SandboxError, protocol};
+
+/// Time for a worker to start and to try out what it is kept from.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The pool of workers. Cheap to clone; workers start when they are first
 /// needed and die with the last clone.
@@ -89,13 +92,21 @@ impl Sandbox {
         }
     }
 
+    /// What workers are kept from on this system, tried out in one.
+    ///
+    /// # Errors
+    /// See [`SandboxError`].
+    pub async fn confinement(&self) -> Result<Confinement, SandboxError> {
+        self.call(Probe, Bytes::new(), PROBE_LIMIT, &CancellationToken::new()).await
+    }
+
     async fn answer<J: Job>(
         &self,
         job: &J,
         payload: Bytes,
         limit: Duration,
     ) -> Result<Vec<u8>, SandboxError> {
-        let header = protocol::header(job).map_err(|_| SandboxError::Unavailable)?;
+        let header = protocol::header(job, limit).map_err(|_| SandboxError::Unavailable)?;
         let _permit = self.pool.permits.acquire().await.map_err(|_| SandboxError::Unavailable)?;
         let mut worker = self.pool.take()?;
         match tokio::time::timeout(limit, worker.ask(&header, &payload)).await {

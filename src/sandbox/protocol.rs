@@ -5,6 +5,7 @@
 //! (8 bytes, big endian) and its bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -25,14 +26,21 @@ pub(super) const MAX_ANSWER: u64 = 256 << 20;
 pub(super) struct Header {
     /// [`Job::NAME`].
     pub(super) job: String,
+    /// Processor time that it may use, in seconds.
+    pub(super) cpu_seconds: u64,
     /// The job itself, in JSON.
     pub(super) parameters: Box<RawValue>,
 }
 
 /// The header of `job`, in JSON.
-pub(super) fn header<J: Job>(job: &J) -> io::Result<Vec<u8>> {
+///
+/// One thread cannot use more processor time than the clock's: it runs out
+/// only where the server does not kill the worker, or where several threads
+/// are at work.
+pub(super) fn header<J: Job>(job: &J, limit: Duration) -> io::Result<Vec<u8>> {
     let parameters = serde_json::value::to_raw_value(job)?;
-    Ok(serde_json::to_vec(&Header { job: J::NAME.to_owned(), parameters })?)
+    let cpu_seconds = limit.as_secs().saturating_add(1);
+    Ok(serde_json::to_vec(&Header { job: J::NAME.to_owned(), cpu_seconds, parameters })?)
 }
 
 /// Sends a frame from the server's side.

@@ -1,3 +1,6 @@
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -5,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::worker::{self, JobEntry, job};
-use super::{Job, JobError, Sandbox, SandboxConfig, SandboxError};
+use super::{Confinement, Job, JobError, Probe, Sandbox, SandboxConfig, SandboxError, protocol};
 
 /// What a parser can do to the process it runs in.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,6 +22,10 @@ enum Behaviour {
     Hoard,
     Print,
     WriteFile(std::path::PathBuf),
+    ReadFile(std::path::PathBuf),
+    Connect(std::net::SocketAddr),
+    Execute,
+    Signal(u32),
 }
 
 impl Job for Behaviour {
@@ -40,10 +47,24 @@ impl Job for Behaviour {
                 let written = std::fs::write(path, "x");
                 return Ok((0, written.is_err().to_string()));
             }
+            Self::ReadFile(path) => return Ok(tried(std::fs::read(path))),
+            Self::Connect(address) => return Ok(tried(std::net::TcpStream::connect(address))),
+            Self::Execute => return Ok(tried(Command::new("/proc/self/exe").spawn())),
+            Self::Signal(process) => {
+                let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+                let kill = rustix::process::kill_process;
+                return Ok(tried(kill(process.unwrap(), rustix::process::Signal::KILL)));
+            }
             Self::Answer => {}
         }
         Ok((std::process::id(), String::from_utf8_lossy(&payload).into_owned()))
     }
+}
+
+/// Whether it was done or refused.
+fn tried<T, E: Into<std::io::Error>>(outcome: Result<T, E>) -> (u32, String) {
+    let refused = |error: E| format!("{:?}", error.into().kind());
+    (0, outcome.map_or_else(refused, |_| "done".to_owned()))
 }
 
 /// Recursion that no optimiser turns into a loop.
@@ -52,7 +73,7 @@ fn dig(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { dig(depth + 1).wrapping_add(frame[7]) }
 }
 
-const JOBS: &[JobEntry] = &[job::<Behaviour>()];
+const JOBS: &[JobEntry] = &[job::<Behaviour>(), job::<Probe>()];
 const LONG: Duration = Duration::from_secs(60);
 
 /// Not a test of its own: the other tests start this binary with this test's
@@ -63,10 +84,15 @@ fn this_test_is_the_worker_process_of_the_others() {
     let _ = worker::run(JOBS, 1024);
 }
 
+const WORKER: [&str; 4] = [
+    "sandbox::tests::this_test_is_the_worker_process_of_the_others",
+    "--exact",
+    "--nocapture",
+    "--test-threads=1",
+];
+
 fn sandbox(config: SandboxConfig) -> Sandbox {
-    let name = "sandbox::tests::this_test_is_the_worker_process_of_the_others";
-    let arguments = [name, "--exact", "--nocapture", "--test-threads=1"];
-    Sandbox::with_arguments(config, arguments.map(String::from).to_vec())
+    Sandbox::with_arguments(config, WORKER.map(String::from).to_vec())
 }
 
 async fn call(sandbox: &Sandbox, job: Behaviour) -> Result<(u32, String), SandboxError> {
@@ -111,7 +137,7 @@ async fn a_worker_that_dies_is_reported_and_the_next_call_gets_a_new_one() {
 async fn a_worker_that_died_while_idle_is_not_handed_out() {
     let sandbox = sandbox(SandboxConfig { workers: 1, ..Default::default() });
     let (first, _) = call(&sandbox, Behaviour::Answer).await.unwrap();
-    let kill = std::process::Command::new("kill").args(["-9", &first.to_string()]).status();
+    let kill = Command::new("kill").args(["-9", &first.to_string()]).status();
     assert!(kill.unwrap().success());
     // A process can be reaped once the last of its threads is gone, not when
     // the first one is.
@@ -167,6 +193,54 @@ async fn what_a_parser_prints_or_tries_to_write_does_no_harm() {
         Ok((_, refused)) => assert_eq!(refused, "true"),
         Err(error) => assert_eq!(error, SandboxError::Crashed),
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_worker_opens_no_file_calls_nobody_and_starts_and_ends_no_process() {
+    let sandbox = sandbox(SandboxConfig::default());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    let attempts = [
+        Behaviour::ReadFile(file.path().to_owned()),
+        Behaviour::Connect(listener.local_addr().unwrap()),
+        Behaviour::Execute,
+        Behaviour::Signal(other.id()),
+    ];
+    for attempt in attempts {
+        let name = format!("{attempt:?}");
+        let (_, outcome) = call(&sandbox, attempt).await.unwrap();
+        assert_eq!(outcome, "PermissionDenied", "{name}");
+    }
+    assert!(other.try_wait().unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let kept_from = sandbox.confinement().await.unwrap();
+    assert_eq!(kept_from, Confinement { files: true, network: true });
+}
+
+/// A server that is frozen, or was killed so that nobody closes its sockets.
+#[test]
+fn a_worker_that_nobody_kills_ends_when_its_processor_time_is_used_up() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut worker = Command::new(std::env::current_exe().unwrap())
+        .args(WORKER)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Twice: what the first job used is not taken from the second's.
+    for job in [Behaviour::Answer, Behaviour::Loop] {
+        let header = protocol::header(&job, Duration::ZERO).unwrap();
+        protocol::write(&mut ours, &header).unwrap();
+        protocol::write(&mut ours, b"payload").unwrap();
+        if matches!(job, Behaviour::Answer) {
+            protocol::read(&mut ours, 1 << 20).unwrap();
+        }
+    }
+    assert!(!worker.wait().unwrap().success());
 }
 
 #[tokio::test]

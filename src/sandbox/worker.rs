@@ -7,17 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use rlimit::Resource;
-
 use super::protocol::{self, Header};
-use super::{Job, JobError};
+use super::{Job, JobError, confinement, limits};
 
 /// Stack of the thread that does the work, in bytes: deep nesting ends here,
 /// and ends only this process.
 const STACK: usize = 256 << 20;
-/// Open files: the three standard streams, the socket's second handle and
-/// room for what the system's libraries open.
-const OPEN_FILES: u64 = 16;
 
 /// A job that a worker can do.
 pub struct JobEntry {
@@ -48,13 +43,16 @@ pub const fn job<J: Job>() -> JobEntry {
 pub fn run(jobs: &'static [JobEntry], memory_mib: u64) -> io::Result<()> {
     let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr()?;
-    limit(memory_mib);
     let answers = Arc::new(socket.try_clone()?);
+    limits::set(memory_mib);
+    confinement::confine();
     loop {
         let header = match protocol::read(&mut socket, protocol::MAX_HEADER) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             header => header?,
         };
+        let header: Header = serde_json::from_slice(&header)?;
+        limits::allow_cpu(header.cpu_seconds);
         let payload = protocol::read(&mut socket, protocol::MAX_PAYLOAD)?;
         let answers = Arc::clone(&answers);
         thread::Builder::new().stack_size(STACK).spawn(move || {
@@ -72,8 +70,7 @@ pub fn run(jobs: &'static [JobEntry], memory_mib: u64) -> io::Result<()> {
 }
 
 /// The answer's frame.
-fn perform(jobs: &[JobEntry], header: &[u8], payload: Vec<u8>) -> io::Result<Vec<u8>> {
-    let header: Header = serde_json::from_slice(header)?;
+fn perform(jobs: &[JobEntry], header: &Header, payload: Vec<u8>) -> io::Result<Vec<u8>> {
     let unknown = || io::Error::other("no such job");
     let entry = jobs.iter().find(|entry| entry.name == header.job).ok_or_else(unknown)?;
     let answer = (entry.perform)(header.parameters.get(), payload)?;
@@ -82,18 +79,4 @@ fn perform(jobs: &[JobEntry], header: &[u8], payload: Vec<u8>) -> io::Result<Vec
     }
     let detail = format!("the result is larger than {} bytes", protocol::MAX_ANSWER);
     Ok(serde_json::to_vec(&Err::<(), _>(JobError::new("result_too_large", detail)))?)
-}
-
-/// Limits this process. A limit that the system does not know is left out: the
-/// time limit and the process boundary hold all the same.
-fn limit(memory_mib: u64) {
-    let limits = [
-        (Resource::AS, memory_mib.saturating_mul(1 << 20)),
-        (Resource::CORE, 0),
-        (Resource::FSIZE, 0),
-        (Resource::NOFILE, OPEN_FILES),
-    ];
-    for (resource, value) in limits {
-        let _ = resource.set(value, value);
-    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Barrier;
@@ -78,7 +79,8 @@ fn refills(time: Duration) -> u64 {
 on_each_database! {
     async fn of_a_thousand_requests_at_once_exactly_the_limit_and_its_refill_pass(database) {
         // Callers and server are in one process: two files for each.
-        rlimit::increase_nofile_limit(4 * CALLERS as u64).unwrap();
+        let files = Rlimit { current: Some(4 * CALLERS as u64), ..getrlimit(Resource::Nofile) };
+        setrlimit(Resource::Nofile, files).unwrap();
         let server = Server::start(&database).await;
         let api = &server.api;
         let key = api.organisation(ORG).await;
