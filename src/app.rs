@@ -218,7 +218,7 @@ async fn services(config: &Config, store: &Store) -> Result<Arc<Services>, Start
         sandbox: Sandbox::new(config.sandbox.clone()),
         connections: config.connections(keyring),
         sql: Arc::default(),
-        outbound: Outbound::new(&config.connections_api.allowed_networks)?,
+        outbound: Outbound::new(&config.outbound)?,
     });
     let closed = connections::reload(store, &services).await?;
     if closed > 0 {

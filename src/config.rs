@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use crate::cidr::Cidr;
 use crate::connections::form::{self, FormError, Settings};
 use crate::connections::{Connection, Connections, Kind};
+use crate::outbound::OutboundConfig;
 use crate::sandbox::SandboxConfig;
 use crate::secrets::{Keyring, SecretsConfig};
 
@@ -57,6 +58,7 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     pub log: LogConfig,
     pub secrets: SecretsConfig,
+    pub outbound: OutboundConfig,
     pub connections_api: ConnectionsApiConfig,
     #[serde(default)]
     pub connections: Vec<NamedConnection>,
@@ -219,7 +221,6 @@ pub enum LogFormat {
 #[expect(missing_docs, reason = "config.toml documents every setting, once")]
 pub struct ConnectionsApiConfig {
     pub local_folders: Vec<PathBuf>,
-    pub allowed_networks: Vec<Cidr>,
 }
 
 /// One of `[[connections]]`.

@@ -6,85 +6,48 @@
 //! made on the very addresses that are connected to: a name that resolves
 //! otherwise a moment later gains nothing.
 
+mod addresses;
+mod resolver;
+
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls_platform_verifier::Verifier;
+use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::cidr::Cidr;
 
-/// Time for a connection.
+pub use addresses::is_public;
+use resolver::{Guard, Reach};
+pub use resolver::{Lookup, Resolver};
+
+/// Time for a connection, the name's addresses included.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Connections to one host that are kept for the next call.
 const IDLE: usize = 4;
 
-/// Blocks of IPv4 that are not public (IANA IPv4 Special-Purpose Address
-/// Registry; multicast and reserved: RFC 5771, RFC 1112): address and length.
-const NOT_PUBLIC_V4: [([u8; 4], u8); 15] = [
-    ([0, 0, 0, 0], 8),
-    ([10, 0, 0, 0], 8),
-    ([100, 64, 0, 0], 10),
-    ([127, 0, 0, 0], 8),
-    ([169, 254, 0, 0], 16),
-    ([172, 16, 0, 0], 12),
-    ([192, 0, 0, 0], 24),
-    ([192, 0, 2, 0], 24),
-    ([192, 88, 99, 0], 24),
-    ([192, 168, 0, 0], 16),
-    ([198, 18, 0, 0], 15),
-    ([198, 51, 100, 0], 24),
-    ([203, 0, 113, 0], 24),
-    ([224, 0, 0, 0], 4),
-    ([240, 0, 0, 0], 4),
-];
-
-/// Blocks of IPv6 within the global unicast range that are not public (IANA
-/// IPv6 Special-Purpose Address Registry): first two segments and length.
-/// 6to4 and Teredo carry IPv4 addresses of anybody's choice.
-const NOT_PUBLIC_V6: [([u16; 2], u8); 4] =
-    [([0x2001, 0], 23), ([0x2001, 0xdb8], 32), ([0x2002, 0], 16), ([0x3fff, 0], 20)];
-
-/// Global unicast (RFC 4291 section 2.4): 2000::/3.
-const GLOBAL_V6: (u16, u16) = (0x2000, 0xe000);
-
-/// NAT64 (RFC 6052): the IPv4 address is in the last 32 bits.
-const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
-
-/// Whether the address is one of the public Internet.
-pub fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let within = |(block, length): &([u8; 4], u8)| {
-        let differs = address.to_bits() ^ u32::from_be_bytes(*block);
-        differs.leading_zeros() >= u32::from(*length)
-    };
-    !NOT_PUBLIC_V4.iter().any(within)
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, high, low] = address.segments();
-    if [a, b, c, d, e, f] == NAT64 {
-        return is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    }
-    let within = |([first, second], length): &([u16; 2], u8)| {
-        let differs =
-            (u32::from(a) << 16 | u32::from(b)) ^ (u32::from(*first) << 16 | u32::from(*second));
-        differs.leading_zeros() >= u32::from(*length)
-    };
-    a & GLOBAL_V6.1 == GLOBAL_V6.0 && !NOT_PUBLIC_V6.iter().any(within)
+/// `[outbound]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundConfig {
+    /// Blocks that tenants reach besides the public Internet.
+    pub allowed_networks: Vec<Cidr>,
+    /// Certificates (PEM) that are trusted besides those of the operating
+    /// system; empty: none.
+    pub extra_ca_file: PathBuf,
+    /// Who is asked for the addresses of names. No setting: code says it.
+    #[serde(skip)]
+    pub resolver: Resolver,
 }
 
 /// The call would lead to an address that is not allowed.
@@ -114,6 +77,12 @@ pub fn has_source<E: Error + 'static>(error: &reqwest::Error) -> bool {
 /// Why there are no clients.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
+    /// The file of certificates.
+    #[error("outbound.extra_ca_file: {0}")]
+    Certificates(#[from] rustls::pki_types::pem::Error),
+    /// The file of certificates has none.
+    #[error("outbound.extra_ca_file: no certificate in it")]
+    NoCertificate,
     /// TLS.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -122,72 +91,28 @@ pub enum OutboundError {
     Client(#[from] reqwest::Error),
 }
 
-/// Which addresses tenants reach: public ones, and those that the operator
-/// allows besides.
-#[derive(Debug, Clone, Default)]
-struct Guard {
-    allowed: Arc<[Cidr]>,
-}
-
-impl Guard {
-    fn allows(&self, address: IpAddr) -> bool {
-        is_public(address) || self.allowed.iter().any(|block| block.contains(address))
-    }
-}
-
-impl Resolve for Guard {
-    fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> =
-                found.filter(|address| guard.allows(address.ip())).collect();
-            // A name without any address is an error of the lookup already.
-            if allowed.is_empty() {
-                return Err(Blocked.into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// The clients of one server. Neither follows redirects or uses a proxy of
-/// the environment: both would lead past the guard.
+/// A client, and the guard that its connections pass.
 #[derive(Debug, Clone)]
-pub struct Outbound {
-    open: Client,
-    guarded: Client,
+struct Guarded {
+    client: Client,
     guard: Guard,
 }
 
-impl Outbound {
-    /// Clients that speak TLS as the operating system trusts. `allowed` are
-    /// the blocks that tenants reach besides the public Internet.
-    ///
-    /// # Errors
-    /// [`OutboundError`].
-    pub fn new(allowed: &[Cidr]) -> Result<Self, OutboundError> {
-        let guard = Guard { allowed: allowed.into() };
-        let tls = tls()?;
-        let builder = || limited(Client::builder().tls_backend_preconfigured(tls.clone()));
-        Ok(Self {
-            open: builder().build()?,
-            guarded: builder().dns_resolver(guard.clone()).build()?,
-            guard,
-        })
+impl Guarded {
+    fn new(tls: &ClientConfig, config: &OutboundConfig, reach: Reach) -> reqwest::Result<Self> {
+        let guard = Guard {
+            reach,
+            allowed: config.allowed_networks.as_slice().into(),
+            resolver: config.resolver.clone(),
+        };
+        let builder = Client::builder().tls_backend_preconfigured(tls.clone());
+        let client = limited(builder).dns_resolver(guard.clone()).build()?;
+        Ok(Self { client, guard })
     }
 
-    /// The client for what the operator's configuration declares.
-    pub fn open(&self) -> &Client {
-        &self.open
-    }
-
-    /// The client for a URL that a tenant names.
-    ///
-    /// # Errors
-    /// [`Blocked`] if it names an address that is not allowed: such a one is
-    /// never resolved, so the client would not ask.
-    pub fn guarded(&self, url: &Url) -> Result<&Client, Blocked> {
+    /// An address in place of a name is never resolved, so the client itself
+    /// would not ask.
+    fn to(&self, url: &Url) -> Result<&Client, Blocked> {
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
@@ -195,8 +120,60 @@ impl Outbound {
             None => return Err(Blocked),
         };
         match literal.is_none_or(|address| self.guard.allows(address)) {
-            true => Ok(&self.guarded),
+            true => Ok(&self.client),
             false => Err(Blocked),
+        }
+    }
+}
+
+/// The clients of one server. None of them follows redirects or uses a proxy
+/// of the environment: both would lead past the guard.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    open: Guarded,
+    guarded: Guarded,
+    allowed: Guarded,
+}
+
+impl Outbound {
+    /// Clients that speak TLS as the operating system trusts, and as
+    /// `extra_ca_file` does.
+    ///
+    /// # Errors
+    /// [`OutboundError`].
+    pub fn new(config: &OutboundConfig) -> Result<Self, OutboundError> {
+        let tls = tls(&config.extra_ca_file)?;
+        Ok(Self {
+            open: Guarded::new(&tls, config, Reach::All)?,
+            guarded: Guarded::new(&tls, config, Reach::Public)?,
+            allowed: Guarded::new(&tls, config, Reach::Allowed)?,
+        })
+    }
+
+    /// The client for what the operator's configuration declares.
+    pub fn open(&self) -> &Client {
+        &self.open.client
+    }
+
+    /// The client for a URL that a tenant names.
+    ///
+    /// # Errors
+    /// [`Blocked`] if it names an address that is not allowed.
+    pub fn guarded(&self, url: &Url) -> Result<&Client, Blocked> {
+        self.guarded.to(url)
+    }
+
+    /// The client for a document that a caller names: by `https` from public
+    /// addresses, by `http` only from those that the operator allows.
+    ///
+    /// # Errors
+    /// [`Blocked`] if it names an address that is not allowed, or another
+    /// scheme.
+    pub fn for_document(&self, url: &Url) -> Result<&Client, Blocked> {
+        match url.scheme() {
+            "https" => self.guarded.to(url),
+            "http" => self.allowed.to(url),
+            _ => Err(Blocked),
         }
     }
 }
@@ -213,108 +190,46 @@ fn limited(builder: ClientBuilder) -> ClientBuilder {
 
 /// TLS with ring, given to the clients and not to the whole process. A system
 /// that trusts nobody is no reason not to start: calls by TLS fail then.
-fn tls() -> Result<ClientConfig, rustls::Error> {
+fn tls(extra: &Path) -> Result<ClientConfig, OutboundError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = || {
-        let provider = Arc::clone(&provider);
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
-    };
-    match builder()?.with_platform_verifier() {
-        Ok(config) => Ok(config.with_no_client_auth()),
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let extra = certificates(extra)?;
+    let trusts_more = !extra.is_empty();
+    match Verifier::new_with_extra_roots(extra, provider) {
+        Ok(verifier) => Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth()),
+        Err(error) if trusts_more => Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "calls by TLS will fail; install the system's certificates");
-            let trusting_nobody = builder()?.with_root_certificates(RootCertStore::empty());
-            Ok(trusting_nobody.with_no_client_auth())
+            Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
         }
     }
+}
+
+/// The certificates of a file; none without a file.
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, OutboundError> {
+    if file == Path::new("") {
+        return Ok(Vec::new());
+    }
+    let found: Vec<_> = CertificateDer::pem_file_iter(file)?.collect::<Result<_, _>>()?;
+    if found.is_empty() { Err(OutboundError::NoCertificate) } else { Ok(found) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn assert_public(cases: &[(&str, bool)]) {
-        for (address, expected) in cases {
-            assert_eq!(is_public(address.parse().unwrap()), *expected, "{address}");
-        }
-    }
-
-    #[test]
-    fn only_addresses_of_the_public_internet_are_public() {
-        assert_public(&[
-            ("8.8.8.8", true),
-            ("1.1.1.1", true),
-            ("172.15.255.255", true),
-            ("172.32.0.1", true),
-            ("100.63.255.255", true),
-            ("100.128.0.1", true),
-            ("198.20.0.1", true),
-            ("223.255.255.255", true),
-            ("0.0.0.0", false),
-            ("0.1.2.3", false),
-            ("10.1.2.3", false),
-            ("100.64.0.1", false),
-            ("100.127.255.255", false),
-            ("127.0.0.1", false),
-            ("127.255.255.254", false),
-            ("169.254.169.254", false),
-            ("172.16.0.1", false),
-            ("172.31.255.255", false),
-            ("192.0.0.8", false),
-            ("192.0.2.1", false),
-            ("192.88.99.1", false),
-            ("192.168.255.1", false),
-            ("198.18.0.1", false),
-            ("198.19.255.255", false),
-            ("198.51.100.1", false),
-            ("203.0.113.1", false),
-            ("224.0.0.1", false),
-            ("239.255.255.255", false),
-            ("240.0.0.1", false),
-            ("255.255.255.255", false),
-        ]);
-    }
-
-    #[test]
-    fn so_it_is_with_ipv6_whatever_ipv4_address_it_carries() {
-        assert_public(&[
-            ("2606:4700:4700::1111", true),
-            ("2001:4860:4860::8888", true),
-            ("2001:200::1", true),
-            ("::", false),
-            ("::1", false),
-            ("::ffff:127.0.0.1", false),
-            ("::ffff:8.8.8.8", true),
-            ("::127.0.0.1", false),
-            ("64:ff9b::7f00:1", false),
-            ("64:ff9b::a9fe:a9fe", false),
-            ("64:ff9b::808:808", true),
-            ("64:ff9b:1::808:808", false),
-            ("100::1", false),
-            ("2001::1", false),
-            ("2001:10::1", false),
-            ("2001:1ff::1", false),
-            ("2001:db8::1", false),
-            ("2002:7f00:1::1", false),
-            ("3fff::1", false),
-            ("3fff:fff::1", false),
-            ("4000::1", false),
-            ("5f00::1", false),
-            ("fc00::1", false),
-            ("fd12:3456::1", false),
-            ("fe80::1", false),
-            ("fec0::1", false),
-            ("ff02::1", false),
-        ]);
-    }
-
-    fn guarded(url: &str, allowed: &str) -> bool {
-        let outbound = Outbound::new(&[allowed.parse().unwrap()]).unwrap();
-        outbound.guarded(&url.parse().unwrap()).is_ok()
+    fn reaching(allowed: &[&str]) -> Outbound {
+        let allowed_networks = allowed.iter().map(|block| block.parse().unwrap()).collect();
+        Outbound::new(&OutboundConfig { allowed_networks, ..OutboundConfig::default() }).unwrap()
     }
 
     #[test]
     fn an_address_in_a_url_is_refused_in_every_way_of_writing_it() {
+        let outbound = reaching(&["192.168.1.0/24"]);
         for url in [
             "http://127.0.0.1/",
             "http://2130706433/",
@@ -325,23 +240,45 @@ mod tests {
             "https://169.254.169.254/latest/meta-data",
             "http://10.0.0.1:8080/",
         ] {
-            assert!(!guarded(url, "192.168.1.0/24"), "{url}");
+            assert!(outbound.guarded(&url.parse().unwrap()).is_err(), "{url}");
+            assert!(outbound.for_document(&url.parse().unwrap()).is_err(), "{url}");
         }
         for url in ["https://8.8.8.8/", "http://192.168.1.7/", "https://localhost/"] {
-            assert!(guarded(url, "192.168.1.0/24"), "{url}");
+            assert!(outbound.guarded(&url.parse().unwrap()).is_ok(), "{url}");
+            assert!(outbound.for_document(&url.parse().unwrap()).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_document_comes_by_http_only_from_where_the_operator_allows() {
+        let outbound = reaching(&["192.168.1.0/24"]);
+        for url in ["http://8.8.8.8/", "ftp://192.168.1.7/", "file:///etc/passwd"] {
+            assert!(outbound.for_document(&url.parse().unwrap()).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_certificates_that_cannot_be_read_or_has_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let made = |extra_ca_file: &Path| {
+            let extra_ca_file = extra_ca_file.to_owned();
+            Outbound::new(&OutboundConfig { extra_ca_file, ..OutboundConfig::default() })
+        };
+        assert!(matches!(made(&file), Err(OutboundError::Certificates(_))));
+        std::fs::write(&file, "no certificate").unwrap();
+        assert!(matches!(made(&file), Err(OutboundError::NoCertificate)));
     }
 
     #[tokio::test]
     async fn a_name_that_leads_inside_is_refused_where_it_is_resolved() {
-        let outbound = Outbound::new(&[]).unwrap();
+        let outbound = reaching(&[]);
         // Whether or not anybody listens there.
         let url: Url = "http://localhost:1/".parse().unwrap();
         let error = outbound.guarded(&url).unwrap().get(url).send().await.unwrap_err();
         assert!(is_blocked(&error), "{error:?}");
         let url: Url = "http://localhost:1/".parse().unwrap();
-        let allowing = Outbound::new(&["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
-        let allowing = allowing.unwrap();
+        let allowing = reaching(&["127.0.0.0/8", "::1/128"]);
         let error = allowing.guarded(&url).unwrap().get(url).send().await.unwrap_err();
         assert!(error.is_connect() && !is_blocked(&error), "{error:?}");
     }

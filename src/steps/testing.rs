@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{ParamError, Services, Step, StepContext, StepScope};
 use crate::connections::{Connection, Connections};
 use crate::documents::DocumentStore;
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, OutboundConfig};
 use crate::sandbox::{Sandbox, SandboxConfig};
 
 /// The organisation of every test context.
@@ -39,7 +39,7 @@ pub fn context_with(
         sandbox: Sandbox::new(SandboxConfig::default()),
         connections: Connections::new(connections),
         sql: Arc::default(),
-        outbound: Outbound::new(&[]).unwrap(),
+        outbound: Outbound::new(&OutboundConfig::default()).unwrap(),
     };
     StepContext {
         scope: StepScope {

@@ -23,7 +23,7 @@ pub const SECRET: &str = "whsec_Y2FuYXJ5LXNpZ25pbmctc2VjcmV0LTI0Ynl0ZXM=";
 pub const TOKEN: &str = "canary-receiver-token";
 
 /// Stored connections may lead to this machine.
-pub const LOCAL: &str = "[connections_api]\nallowed_networks = [\"127.0.0.0/8\"]\n";
+pub const LOCAL: &str = "[outbound]\nallowed_networks = [\"127.0.0.0/8\"]\n";
 
 /// An answer with no body, or with a short one.
 pub fn answer(status: &str, rest: &str, body: &str) -> Option<String> {
