@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::api::budget::Budget;
 use crate::api::{self, State};
 use crate::config::{Config, ConfigError, DeploymentsConfig};
+use crate::documents::fetch::Fetcher;
 use crate::documents::{DocumentStore, StoreError as DocumentError};
 use crate::engine::admission::Gauge;
 use crate::engine::audit::Author;
@@ -184,6 +185,8 @@ impl Started {
         let store = Store::open(&config, work.clone()).await?;
         let (operator, operator_token) = operator(&config, &store).await?;
         let services = services(&config, &store).await?;
+        let fetcher =
+            Fetcher::new(&config.fetch, services.outbound.clone(), services.documents.clone());
         let lanes = if config.is_sqlite() { 1 } else { config.database.committers };
         let committer = Committer::start(
             &store,
@@ -198,6 +201,7 @@ impl Started {
         let http = listen(State {
             engine: Arc::clone(&engine),
             bodies: Budget::new(config.server.max_body_memory_bytes),
+            fetcher,
             declarations: Arc::clone(&declarations),
             config: config.server,
             operator,

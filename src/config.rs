@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use crate::cidr::Cidr;
 use crate::connections::form::{self, FormError, Settings};
 use crate::connections::{Connection, Connections, Kind};
+use crate::documents::fetch::FetchConfig;
 use crate::outbound::OutboundConfig;
 use crate::sandbox::SandboxConfig;
 use crate::secrets::{Keyring, SecretsConfig};
@@ -59,6 +60,7 @@ pub struct Config {
     pub log: LogConfig,
     pub secrets: SecretsConfig,
     pub outbound: OutboundConfig,
+    pub fetch: FetchConfig,
     pub connections_api: ConnectionsApiConfig,
     #[serde(default)]
     pub connections: Vec<NamedConnection>,

@@ -82,8 +82,11 @@ codes! {
     DeploymentDeleted = "deployment_deleted", CONFLICT, ClientError, "The deployment was deleted.";
     ResultExpired = "result_expired", GONE, ClientError, "The result has expired.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, ClientError, "The request is too large.";
+    DocumentTooLarge = "document_too_large", PAYLOAD_TOO_LARGE, ClientError, "The document at a URL is too large.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, ClientError, "Send `application/json` or `multipart/form-data`.";
     UnsupportedDocument = "unsupported_document", UNPROCESSABLE_ENTITY, ClientError, "The deployment does not take this type of document.";
+    DocumentUnavailable = "document_unavailable", UNPROCESSABLE_ENTITY, ClientError, "The document at a URL cannot be fetched.";
+    BlockedDestination = "blocked_destination", UNPROCESSABLE_ENTITY, ClientError, "A URL leads to an address that may not be called.";
     IdempotencyMismatch = "idempotency_mismatch", UNPROCESSABLE_ENTITY, ClientError, "Another request was accepted under this `Idempotency-Key`; send a new key.";
     ExecutionFailed = "execution_failed", UNPROCESSABLE_ENTITY, ClientError, "The execution failed.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, ClientError, "Too many requests for this deployment.";

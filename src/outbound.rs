@@ -7,6 +7,7 @@
 //! otherwise a moment later gains nothing.
 
 mod addresses;
+pub mod headers;
 mod resolver;
 
 use std::error::Error;
@@ -64,12 +65,14 @@ pub fn is_blocked(error: &reqwest::Error) -> bool {
 pub fn has_source<E: Error + 'static>(error: &reqwest::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
-        // A connector wraps what it cannot name into an I/O error.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<E>() || wrapped.is_some_and(|inner| inner.is::<E>()) {
+        if error.is::<E>() {
             return true;
         }
-        cause = error.source();
+        // Connectors wrap what they cannot name into I/O errors, which as a
+        // source pass over what they wrap.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause =
+            wrapped.map_or_else(|| error.source(), |inner| Some(inner as &(dyn Error + 'static)));
     }
     false
 }

@@ -4,8 +4,12 @@
 mod checks;
 mod form;
 mod json;
+mod links;
 
 use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use actix_web::dev::Payload;
 use actix_web::web::Data;
@@ -19,6 +23,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
 use uuid::Uuid;
+
+use links::Given;
 
 use super::State;
 use super::answer::{definitions, named};
@@ -47,7 +53,6 @@ pub(super) const KEY_MEANS: &str = "A name of the caller's choice for this submi
 const MAX_NAME: usize = 255;
 
 /// A submission as it came in.
-#[derive(Default)]
 pub struct Intake {
     /// Everything but documents.
     pub request: Request,
@@ -100,7 +105,7 @@ impl Submission {
         let store = &services.documents;
         let media = body::media_type(&self.request)?;
         let key = idempotency_key(&self.request)?;
-        let reading = async {
+        let reading = Box::pin(async {
             match media.as_str() {
                 "application/json" => json::read(&self.request, self.payload, &bounds, store).await,
                 "multipart/form-data" => {
@@ -108,30 +113,55 @@ impl Submission {
                 }
                 _ => Err(ApiError::new(Code::UnsupportedMediaType)),
             }
+        });
+        let context = state.engine.context();
+        let deadline = Instant::now() + limit;
+        let late = || ApiError::new(Code::RequestTimeout);
+        let mut draft = in_time(deadline, &context.closing, late, reading).await?;
+        check(&draft)?;
+        checks::input_data(revision, &mut draft.request, &services.sandbox).await?;
+        let (draft, keyed) = match key {
+            Some(key) => body::off_thread(move || draft.keyed(key)).await?,
+            None => (draft, None),
         };
-        let closing = &state.engine.context().closing;
-        let mut intake = tokio::select! {
-            read = tokio::time::timeout(limit, reading) => {
-                read.map_err(|_| ApiError::new(Code::RequestTimeout))??
-            }
-            // Nothing is accepted yet, and a slow body would be cut off
-            // without an answer.
-            () = closing.cancelled() => return Err(ApiError::new(Code::Draining)),
+        let Draft { request, documents, timeout } = draft;
+        let fetching = links::fetch(documents, &state.fetcher, &context.work, &bounds, store);
+        let late = || {
+            let detail = "The documents did not come in the time of a request.";
+            ApiError::with_detail(Code::DocumentUnavailable, detail)
         };
-        check(&intake)?;
-        checks::input_data(revision, &mut intake.request, &services.sandbox).await?;
-        match key {
-            Some(key) => body::off_thread(move || intake.keyed(key)).await,
-            None => Ok(intake),
-        }
+        let documents = in_time(deadline, &context.closing, late, fetching).await?;
+        Ok(Intake { request, documents, timeout, keyed })
     }
 }
 
-impl Intake {
-    fn keyed(mut self, key: Key) -> ApiResult<Self> {
-        let keyed = Keyed::new(key, &self.request, &self.documents);
-        self.keyed = Some(keyed.map_err(|_| ApiError::new(Code::Internal))?);
-        Ok(self)
+/// What comes before the deadline and before the server closes: nothing is
+/// accepted yet, and what is slow would be cut off without an answer.
+async fn in_time<T>(
+    deadline: Instant,
+    closing: &CancellationToken,
+    late: impl FnOnce() -> ApiError,
+    coming: impl Future<Output = ApiResult<T>>,
+) -> ApiResult<T> {
+    tokio::select! {
+        come = tokio::time::timeout_at(deadline, coming) => come.unwrap_or_else(|_| Err(late())),
+        () = closing.cancelled() => Err(ApiError::new(Code::Draining)),
+    }
+}
+
+/// A submission as it was read: what is to be fetched is not there yet.
+#[derive(Default)]
+struct Draft {
+    request: Request,
+    documents: Vec<Given>,
+    timeout: i32,
+}
+
+impl Draft {
+    fn keyed(self, key: Key) -> ApiResult<(Self, Option<Keyed>)> {
+        let documents: Vec<_> = self.documents.iter().map(Given::identity).collect();
+        let keyed = Keyed::new(key, &self.request, &documents);
+        Ok((self, Some(keyed.map_err(|_| ApiError::new(Code::Internal))?)))
     }
 }
 
@@ -150,21 +180,21 @@ fn idempotency_key(request: &HttpRequest) -> ApiResult<Option<Key>> {
     key.ok_or_else(wrong).map(Some)
 }
 
-fn check(intake: &Intake) -> ApiResult<()> {
-    if intake.documents.is_empty() && intake.request.input_data.is_null() {
+fn check(draft: &Draft) -> ApiResult<()> {
+    if draft.documents.is_empty() && draft.request.input_data.is_null() {
         return Err(ApiError::new(Code::NothingToDo));
     }
-    if !(-1..=MAX_TIMEOUT).contains(&intake.timeout) {
+    if !(-1..=MAX_TIMEOUT).contains(&draft.timeout) {
         let detail = format!("from -1 to {MAX_TIMEOUT} seconds");
         return Err(ApiError::at(Code::InvalidValue, "timeout", detail));
     }
-    let tags = &intake.request.tags;
+    let tags = &draft.request.tags;
     if tags.len() > MAX_TAGS || !tags.iter().all(|tag| is_tag(tag)) {
         let detail = format!("at most {MAX_TAGS} tags of 1 to {MAX_TAG} characters, none U+0000");
         return Err(ApiError::at(Code::InvalidValue, "tags", detail));
     }
     for (name, value) in
-        [("parameters", &intake.request.parameters), ("custom_data", &intake.request.custom_data)]
+        [("parameters", &draft.request.parameters), ("custom_data", &draft.request.custom_data)]
     {
         if !matches!(value, Value::Null | Value::Object(_)) {
             return Err(ApiError::at(Code::InvalidValue, name, "a JSON object"));
@@ -258,10 +288,11 @@ fn clean_name(name: &str, position: usize) -> String {
     }
 }
 
-/// Refuses the first document that is one too many, in the list of that name.
-fn too_many_files(bounds: &Bounds<'_>, list: &str) -> ApiError {
+/// Refuses the document at this position of the list of that name, which is
+/// one too many.
+fn too_many_files(list: &str, position: usize, bounds: &Bounds<'_>) -> ApiError {
     let detail = format!("A submission may have {} documents.", bounds.max_files);
-    ApiError::at(Code::PayloadTooLarge, format!("{list}[{}]", bounds.max_files), detail)
+    ApiError::at(Code::PayloadTooLarge, format!("{list}[{position}]"), detail)
 }
 
 fn file_too_large(bounds: &Bounds<'_>, place: String) -> ApiError {

@@ -47,6 +47,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::config::ServerConfig;
+use crate::documents::fetch::Fetcher;
 use crate::engine::Engine;
 use crate::engine::admission::Gauge;
 use crate::engine::declared::Declarations;
@@ -69,6 +70,8 @@ pub struct State {
     pub operator: blake3::Hash,
     /// What request bodies may take in memory.
     pub bodies: Budget,
+    /// Fetches documents that submissions name by URL.
+    pub fetcher: Fetcher,
     /// Callers that follow events.
     pub event_streams: Gauge,
 }

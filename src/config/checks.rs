@@ -5,6 +5,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use super::{Config, DatabaseConfig, EngineConfig, RetentionConfig, ServerConfig, WebhooksConfig};
+use crate::documents::fetch::FetchConfig;
 
 /// Twice the longest `request_timeout_seconds`: a document that was stored
 /// must be spared until the commit that refers to it.
@@ -39,6 +40,7 @@ pub(super) fn of(config: &Config) -> Vec<Check> {
     checks.push(check("usage.flush_seconds", config.usage.flush_seconds >= 1, AT_LEAST_ONE));
     checks.extend(retention(&config.retention));
     checks.extend(webhooks(&config.webhooks));
+    checks.extend(fetch(&config.fetch));
     checks
 }
 
@@ -129,6 +131,19 @@ fn webhooks(webhooks: &WebhooksConfig) -> Vec<Check> {
             "webhooks.max_in_flight",
             (webhooks.max_per_receiver..=1000).contains(&webhooks.max_in_flight),
             "must be from webhooks.max_per_receiver to 1000",
+        ),
+    ]
+}
+
+fn fetch(fetch: &FetchConfig) -> Vec<Check> {
+    vec![
+        check("fetch.idle_seconds", fetch.idle_seconds >= 1, AT_LEAST_ONE),
+        check("fetch.document_seconds", fetch.document_seconds >= 1, AT_LEAST_ONE),
+        check("fetch.per_submission", fetch.per_submission >= 1, AT_LEAST_ONE),
+        check(
+            "fetch.max_in_flight",
+            (fetch.per_submission..=1000).contains(&fetch.max_in_flight),
+            "must be from fetch.per_submission to 1000",
         ),
     ]
 }

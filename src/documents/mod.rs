@@ -2,6 +2,7 @@
 //! text.
 
 mod container;
+pub mod fetch;
 pub mod hash;
 pub mod media_type;
 pub mod store;

@@ -143,10 +143,9 @@ def test_metadata_can_be_asked_for_when_reading(acme, reader, good):
     assert file["result"]["metadata"] == file["metadata"]
 
 
-@pytest.mark.parametrize("option", ["llm_profile_id", "hitl_queue_name", "hitl_packet_id", "presigned_urls"])
+@pytest.mark.parametrize("option", ["llm_profile_id", "hitl_queue_name", "hitl_packet_id"])
 def test_what_the_server_cannot_do_is_refused_by_name(acme, reader, good, option):
-    value = ["https://example.com/a.pdf"] if option == "presigned_urls" else "some-value"
-    answer = client(acme, reader).structure_file([good], **{option: value})
+    answer = client(acme, reader).structure_file([good], **{option: "some-value"})
     assert (answer["status_code"], answer["pending"]) == (400, False)
     assert "leave it out or empty" in answer["error"]
 

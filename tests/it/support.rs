@@ -132,7 +132,11 @@ impl Server {
 
     /// Starts with settings changed by `changes`, which is TOML.
     pub async fn start_with(database: &Database, changes: &str) -> Self {
-        let config = database.config(changes);
+        Self::start_config(database.config(changes)).await
+    }
+
+    /// Starts with settings that code can give, too.
+    pub async fn start_config(config: Config) -> Self {
         let (started, starting) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {

@@ -13,13 +13,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Bounds, Intake, abandon, checks, document, file_too_large, store_away, too_many_files,
-};
+use super::links::{Given, Link};
+use super::{Bounds, Draft, abandon, checks, document, file_too_large, store_away, too_many_files};
 use crate::api::body;
 use crate::api::budget::Share;
 use crate::api::schemas::{Binary, Empty, JsonText, ObjectText};
 use crate::documents::DocumentStore;
+use crate::documents::fetch::{MAX_URL, file_name};
 use crate::error::{ApiError, ApiResult, Code};
 use crate::steps::DocumentRef;
 
@@ -29,7 +29,7 @@ const FIELDS: u64 = 16;
 /// More bytes than stand between two parts.
 const PART_HEAD: u64 = 16 * 1024;
 
-/// A submission. It has at least one of `files` or `input_data`.
+/// A submission. It has at least one of `files`, `presigned_urls` or `input_data`.
 //
 // It documents the form; the form itself is read as a stream.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -57,8 +57,8 @@ pub(super) struct FormSubmission {
     /// Names to find the execution by, separated by commas.
     #[schemars(regex(pattern = r"^$|^[^\u0000,]{1,128}(,[^\u0000,]{1,128}){0,31}$"))]
     tags: String,
-    /// Not served: taken while it is empty. The field may be repeated.
-    presigned_urls: Vec<Empty>,
+    /// Where more documents stand: `https` URLs, fetched before the answer, after the files. The field may be repeated.
+    presigned_urls: Vec<String>,
     /// Not served: taken while it is empty.
     llm_profile_id: Empty,
     /// Not served: taken while it is empty.
@@ -72,33 +72,49 @@ pub(super) async fn read(
     payload: Payload,
     bounds: &Bounds<'_>,
     store: &DocumentStore,
-) -> ApiResult<Intake> {
+) -> ApiResult<Draft> {
     let limit = most_bytes(bounds);
     body::check_length(request, limit)?;
     let mut form = Multipart::new(request.headers(), bounded(payload, limit));
-    let mut intake = Intake::default();
+    let mut draft = Draft::default();
+    // They come after the files.
+    let mut links = Vec::new();
     let mut share = bounds.bodies.share();
     let mut seen = HashSet::new();
     loop {
         let next = tokio::time::timeout(bounds.idle, form.try_next()).await;
         let next = next.map_err(|_| ApiError::new(Code::RequestTimeout))?;
-        let Some(field) = next.map_err(|error| broken(&error))? else { return Ok(intake) };
+        let Some(field) = next.map_err(|error| broken(&error))? else {
+            draft.documents.append(&mut links);
+            return Ok(draft);
+        };
         let name = field.name().unwrap_or_default().to_owned();
+        let is_full = draft.documents.len() + links.len() == bounds.max_files;
         if name == "files" {
-            if intake.documents.len() == bounds.max_files {
-                return Err(too_many_files(bounds, "files"));
+            let position = draft.documents.len();
+            if is_full {
+                return Err(too_many_files("files", position, bounds));
             }
-            let position = intake.documents.len();
             let document = file(field, position, bounds, store).await?;
             checks::document_type(&document, format!("files[{position}]"), bounds, store).await?;
-            intake.documents.push(document);
+            draft.documents.push(Given::Sent(document));
             continue;
         }
         let text = text(field, &name, bounds, &mut share).await?;
-        apply(&mut intake, &name, &text)?;
+        if name == "presigned_urls" {
+            if text.trim().is_empty() {
+                continue;
+            }
+            if is_full {
+                return Err(too_many_files("presigned_urls", links.len(), bounds));
+            }
+            let place = format!("presigned_urls[{}]", links.len());
+            links.push(Given::Linked(Link::new(text.trim(), None, None, place)?));
+            continue;
+        }
+        apply(&mut draft, &name, &text)?;
         // Known fields, each once: this bounds what a form takes in memory.
-        // This one is repeated, and nothing of it is kept.
-        if name != "presigned_urls" && !seen.insert(name.clone()) {
+        if !seen.insert(name.clone()) {
             return Err(ApiError::at(Code::InvalidValue, name, "send this field once"));
         }
     }
@@ -106,7 +122,8 @@ pub(super) async fn read(
 
 /// The most bytes that a form within the deployment's limits has.
 fn most_bytes(bounds: &Bounds<'_>) -> u64 {
-    let files = (bounds.max_files as u64).saturating_mul(bounds.max_file_bytes);
+    let each = bounds.max_file_bytes.max(MAX_URL as u64);
+    let files = (bounds.max_files as u64).saturating_mul(each);
     let fields = FIELDS.saturating_mul(bounds.max_field_bytes as u64);
     let heads = (bounds.max_files as u64 + FIELDS).saturating_mul(PART_HEAD);
     files.saturating_add(fields).saturating_add(heads)
@@ -152,17 +169,6 @@ fn broken(error: &MultipartError) -> ApiError {
     ApiError::with_detail(Code::InvalidForm, detail)
 }
 
-/// RFC 7578 section 4.2 forbids the extended form, `filename*`; some clients
-/// send names beyond ASCII so all the same.
-fn file_name(field: &Field) -> String {
-    let Some(disposition) = field.content_disposition() else { return String::new() };
-    match (disposition.get_filename(), disposition.get_filename_ext()) {
-        (Some(name), _) => name.to_owned(),
-        (None, Some(name)) => String::from_utf8_lossy(&name.value).into_owned(),
-        (None, None) => String::new(),
-    }
-}
-
 /// Streams a file into the store, piece by piece.
 async fn file(
     mut field: Field,
@@ -170,7 +176,9 @@ async fn file(
     bounds: &Bounds<'_>,
     store: &DocumentStore,
 ) -> ApiResult<DocumentRef> {
-    let name = file_name(&field);
+    // RFC 7578 section 4.2 forbids the extended form, `filename*`; some
+    // clients send names beyond ASCII so all the same.
+    let name = field.content_disposition().and_then(file_name).unwrap_or_default();
     let mime_type = field.content_type().map(ToString::to_string);
     let mut upload = store.upload().await.map_err(|error| store_away(&error))?;
     loop {
@@ -213,8 +221,8 @@ async fn text(
     String::from_utf8(bytes).map_err(|_| ApiError::at(Code::InvalidValue, name, "UTF-8 text"))
 }
 
-fn apply(intake: &mut Intake, name: &str, text: &str) -> ApiResult<()> {
-    let request = &mut intake.request;
+fn apply(draft: &mut Draft, name: &str, text: &str) -> ApiResult<()> {
+    let request = &mut draft.request;
     match name {
         "input_data" => request.input_data = json(name, text)?,
         "parameters" => request.parameters = json(name, text)?,
@@ -229,9 +237,9 @@ fn apply(intake: &mut Intake, name: &str, text: &str) -> ApiResult<()> {
         }
         "timeout" => {
             let wrong = |_| ApiError::at(Code::InvalidValue, name, "a whole number of seconds");
-            intake.timeout = text.trim().parse().map_err(wrong)?;
+            draft.timeout = text.trim().parse().map_err(wrong)?;
         }
-        "presigned_urls" | "llm_profile_id" | "hitl_queue_name" | "hitl_packet_id" => {
+        "llm_profile_id" | "hitl_queue_name" | "hitl_packet_id" => {
             if !text.trim().is_empty() {
                 let detail = "this server has no use for it; leave it out or empty";
                 return Err(ApiError::at(Code::InvalidValue, name, detail));

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use chrono::Utc;
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -22,9 +22,6 @@ const KEPT: usize = 1024;
 /// Bytes of an answer that are read: a secret that begins in what is kept
 /// ends in what is read, so that it is recognised.
 const READ: usize = 16_384;
-
-/// Headers that frame the message: a connection cannot set them.
-const FRAMING: [&str; 4] = ["content-length", "transfer-encoding", "connection", "te"];
 
 /// What an answer said.
 struct Answer {
@@ -86,7 +83,8 @@ async fn tell(context: &Context, telling: &Telling) -> Result<Answer, &'static s
             true => services.outbound.open(),
             false => services.outbound.guarded(&url).map_err(|_| "blocked_destination")?,
         };
-    let mut sent = connection_headers(headers.iter())?;
+    // Ours go over these, so that no connection passes for a signature.
+    let mut sent = outbound::headers::of_connection(headers).ok_or("request_failed")?;
     for (name, value) in [
         ("webhook-id", id),
         ("webhook-timestamp", timestamp.to_string()),
@@ -101,23 +99,6 @@ async fn tell(context: &Context, telling: &Telling) -> Result<Answer, &'static s
     let response = request.send().await.map_err(|error| code(&error))?;
     let secrets: Vec<&SecretString> = headers.values().chain(signing_secrets).collect();
     Ok(read(response, &secrets).await)
-}
-
-/// Ours go over these, so that no connection passes for a signature.
-fn connection_headers<'a>(
-    headers: impl Iterator<Item = (&'a String, &'a SecretString)>,
-) -> Result<HeaderMap, &'static str> {
-    let mut sent = HeaderMap::new();
-    for (name, value) in headers {
-        let name = HeaderName::try_from(name).map_err(|_| "request_failed")?;
-        let mut value =
-            HeaderValue::try_from(value.expose_secret()).map_err(|_| "request_failed")?;
-        value.set_sensitive(true);
-        if !FRAMING.contains(&name.as_str()) {
-            sent.insert(name, value);
-        }
-    }
-    Ok(sent)
 }
 
 /// Why there was no answer. The error's own text may tell an address.
@@ -138,7 +119,8 @@ fn code(error: &reqwest::Error) -> &'static str {
 /// Reads the beginning of an answer. Its status decides: a body that does not
 /// come in time, or breaks off, is as long as it is.
 async fn read(mut response: Response, secrets: &[&SecretString]) -> Answer {
-    let (status, retry_after) = (response.status(), retry_after(response.headers(), Utc::now()));
+    let (status, retry_after) =
+        (response.status(), outbound::headers::retry_after(response.headers(), Utc::now()));
     let mut body = Vec::new();
     while body.len() < READ
         && let Ok(Some(piece)) = response.chunk().await
@@ -180,16 +162,6 @@ fn mask(body: &mut [u8], secret: &[u8]) {
         }
         start += 1;
     }
-}
-
-/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = DateTime::parse_from_rfc2822(text).ok()?;
-    (date.to_utc() - now).to_std().ok()
 }
 
 /// What follows an answer. `tries` counts this attempt.
@@ -265,21 +237,6 @@ mod tests {
         assert!(asked(1, 1) >= 10_000);
         assert!(asked(2, 60) >= 1_000_000);
         assert_eq!(again(&config(), 3, Some(Duration::from_secs(60))), Then::GiveUp);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = DateTime::parse_from_rfc3339("2026-11-23T08:00:00Z").unwrap().to_utc();
-        for (text, expected) in [
-            ("120", Some(120)),
-            ("Mon, 23 Nov 2026 08:01:00 GMT", Some(60)),
-            ("Mon, 23 Nov 2026 07:00:00 GMT", None),
-            ("-1", None),
-            ("soon", None),
-        ] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
-            assert_eq!(retry_after(&headers, now).map(|wait| wait.as_secs()), expected, "{text}");
-        }
     }
 
     #[test]
