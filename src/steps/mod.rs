@@ -3,6 +3,7 @@
 //! A step kind is one file: its parameters, its code, its tests. It is
 //! registered by one line in [`KINDS`].
 
+pub mod chunks;
 pub mod context;
 pub mod error;
 pub mod extract_fields;
@@ -12,6 +13,7 @@ pub mod load_sql;
 pub mod reference;
 pub mod registry;
 mod rendering;
+pub mod split;
 pub mod template;
 #[cfg(test)]
 mod testing;

@@ -6,6 +6,7 @@ use super::extract_fields::ExtractFields;
 use super::extract_text::ExtractTextStep;
 use super::jq::Jq;
 use super::load_sql::LoadSql;
+use super::split::Split;
 use super::template::Template;
 use super::validate::Validate;
 use super::write_object::WriteObject;
@@ -34,6 +35,7 @@ pub const KINDS: &[Kind] = &[
     kind::<ExtractTextStep>(),
     kind::<Jq>(),
     kind::<LoadSql>(),
+    kind::<Split>(),
     kind::<Template>(),
     kind::<Validate>(),
     kind::<WriteObject>(),
