@@ -34,18 +34,28 @@ pub const LOCATION: &str = "location";
 
 /// Options of object stores that may be read again. Whatever OpenDAL has
 /// besides these may be a credential.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 15] = [
     "root",
     "bucket",
     "container",
-    "filesystem",
     "endpoint",
     "region",
+    "account_name",
     "atomic_write_dir",
-    "enable_virtual_host_style",
+    "checksum_algorithm",
+    "default_acl",
     "default_storage_class",
+    "enable_virtual_host_style",
+    "predefined_acl",
+    "scope",
     "server_side_encryption",
+    "skip_signature",
 ];
+
+/// Whether an option of an object store is a secret.
+pub(super) fn is_secret_option(name: &str) -> bool {
+    !HARMLESS.contains(&name)
+}
 
 /// Whether a setting is a secret: the one place that says so. `key` is a name
 /// within the field; a list is secret as a whole.
@@ -54,7 +64,7 @@ fn is_secret(kind: Kind, field: &str, key: &str) -> bool {
         (Kind::Sql, "url")
         | (Kind::Http, "headers" | "signing_secrets")
         | (Kind::Llm, "api_key") => true,
-        (Kind::ObjectStore, "options") => !HARMLESS.contains(&key),
+        (Kind::ObjectStore, "options") => is_secret_option(key),
         _ => false,
     }
 }
@@ -82,9 +92,9 @@ pub struct SqlForm {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectStoreForm {
-    /// OpenDAL's name of the service.
+    /// `s3`, `gcs`, `azblob`, `sftp`, `fs` or `memory`.
     service: String,
-    /// OpenDAL's options of the service. All but a few harmless ones, such as `root`, `bucket` and `region`, are secrets.
+    /// Options of the service. All but a few harmless ones, such as `root`, `bucket` and `region`, are secrets.
     #[serde(default, skip_serializing)]
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     options: Option<BTreeMap<String, SecretString>>,
@@ -175,13 +185,13 @@ fn faults(connection: &Connection) -> Faults {
             check_options(&mut faults, service, options);
         }
         Connection::Http { base_url, headers, signing_secrets } => {
-            check_base_url(&mut faults, base_url);
+            check_http_url(&mut faults, "base_url", base_url);
             check_headers(&mut faults, headers);
             check_signing_secrets(&mut faults, signing_secrets);
         }
         Connection::Llm { provider, base_url, model, api_key } => {
             if let Some(base_url) = base_url {
-                check_base_url(&mut faults, base_url);
+                check_http_url(&mut faults, "base_url", base_url);
             }
             if !is_provider(provider) {
                 let cure = "lower-case letters, digits, _ and -, 1 to 64";
@@ -214,18 +224,8 @@ fn check_options(faults: &mut Faults, service: &str, options: &BTreeMap<String, 
     for (name, value) in options {
         let place = format!("options.{name}");
         check_text(faults, &place, value.expose_secret());
-        if name == "endpoint" && value.expose_secret().contains('@') {
-            faults.push((place.clone(), "without user and password".into()));
-        }
-        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
-            faults.push((place, "lower-case letters, digits and _, 1 to 64".into()));
-        }
     }
-    if !object_store::SERVICES.contains(&service) {
-        let known = object_store::SERVICES.join(", ");
-        faults.push(("service".into(), format!("one of: {known}")));
-    }
+    faults.extend(object_store::faults(service, options));
 }
 
 fn check_headers(faults: &mut Faults, headers: &BTreeMap<String, SecretString>) {
@@ -251,7 +251,8 @@ fn check_signing_secrets(faults: &mut Faults, secrets: &[SecretString]) {
     faults.extend(wrong.map(|(n, _)| (format!("signing_secrets[{n}]"), signing::CURE.to_owned())));
 }
 
-fn check_base_url(faults: &mut Faults, text: &str) {
+/// An address of a service that speaks HTTP, with no place for a secret.
+pub(super) fn check_http_url(faults: &mut Faults, place: &str, text: &str) {
     let fits = |url: Url| {
         ["http", "https"].contains(&url.scheme())
             && url.has_host()
@@ -262,7 +263,7 @@ fn check_base_url(faults: &mut Faults, text: &str) {
     };
     if text.len() > MAX_TEXT || !Url::parse(text).is_ok_and(fits) {
         let cure = "an http or https URL without user, password, query and fragment";
-        faults.push(("base_url".into(), cure.into()));
+        faults.push((place.to_owned(), cure.into()));
     }
 }
 
@@ -357,7 +358,7 @@ mod tests {
 
     #[test]
     fn each_kind_takes_its_own_fields_and_names_the_place_of_a_fault() {
-        let many: Value = (0..65).map(|n| (format!("o{n}"), json!("x"))).collect();
+        let many: Map<String, Value> = (0..65).map(|n| (format!("A{n}"), json!("x"))).collect();
         for (kind, settings, expected) in [
             (Kind::Sql, json!({"url": "postgres://u:p@h:5/d?sslmode=require"}), vec![]),
             (Kind::Sql, json!({"url": "mysql://u:p@h/d"}), vec!["url"]),
@@ -370,14 +371,14 @@ mod tests {
             (
                 Kind::ObjectStore,
                 json!({"service": "fs", "options": {"a.b": "x", "root": ""}}),
-                vec!["options.a.b", "options.root"],
+                vec!["options.root", "options.a.b"],
             ),
-            (Kind::ObjectStore, json!({"service": "fs", "options": many}), vec!["options"]),
             (
                 Kind::ObjectStore,
-                json!({"service": "fs", "options": {"endpoint": "http://u:p@h"}}),
-                vec!["options.endpoint"],
+                json!({"service": "s3", "options": {"endpoint": "http://u:p@h"}}),
+                vec!["options.bucket", "options.region", "options", "options.endpoint"],
             ),
+            (Kind::Http, json!({"base_url": "https://h", "headers": many}), vec!["headers"]),
             (Kind::Http, json!({"base_url": "https://h/p", "headers": {"A-b": "c"}}), vec![]),
             (
                 Kind::Http,
@@ -413,7 +414,7 @@ mod tests {
             (Kind::Sql, json!({"url": "postgres://u:canary@h:1/d?password=canary"}), vec!["url"]),
             (
                 Kind::ObjectStore,
-                json!({"service": "fs", "options": {"root": "/x", "token": "canary"}}),
+                json!({"service": "gcs", "options": {"root": "/x", "bucket": "b", "token": "canary"}}),
                 vec!["options.token"],
             ),
             (

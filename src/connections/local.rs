@@ -40,6 +40,10 @@ pub fn faults(connection: &Connection, org_id: &str, folders: &[PathBuf]) -> Fau
             }
             faults
         }
+        // It runs this machine's `ssh`, with its keys, settings and network.
+        Connection::ObjectStore { service, .. } if service == "sftp" => {
+            fault("service", "sftp is for connections that the configuration declares".into())
+        }
         _ => Faults::new(),
     }
 }

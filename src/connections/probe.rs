@@ -7,7 +7,8 @@ use opendal::ErrorKind;
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Connection, object_store};
+use super::Connection;
+use super::object_store::{self, Reach};
 use crate::sql_pools::SqlPools;
 
 /// Time for a trial.
@@ -31,6 +32,7 @@ pub enum Trial {
 pub async fn probe(
     connection: Arc<Connection>,
     pools: Arc<SqlPools>,
+    reach: Reach,
     place: OwnedSemaphorePermit,
 ) -> Trial {
     // In a task of its own: a caller that goes away must not cancel a
@@ -43,11 +45,11 @@ pub async fn probe(
                 outcome(tokio::time::timeout(TIME_LIMIT, pool.ping()).await, |error| sql(&error))
             }
             Connection::ObjectStore { service, options } => {
-                let Ok(operator) = object_store::operator(service, options) else {
+                let Ok(operator) = object_store::open(service, options, reach) else {
                     return Trial::Fails("its service cannot be used with its options");
                 };
                 outcome(tokio::time::timeout(TIME_LIMIT, operator.check()).await, |error| {
-                    store(error.kind())
+                    store(&error)
                 })
             }
             Connection::Http { .. } | Connection::Llm { .. } => Trial::Untried,
@@ -84,13 +86,17 @@ fn sql(error: &DbErr) -> &'static str {
     }
 }
 
-fn store(kind: ErrorKind) -> &'static str {
-    match kind {
+fn store(error: &opendal::Error) -> &'static str {
+    if object_store::is_blocked(error) {
+        return "its address is not one that connections may lead to";
+    }
+    match error.kind() {
         ErrorKind::PermissionDenied => "the object store denies access",
         ErrorKind::NotFound => "the bucket or folder is not there",
-        ErrorKind::ConfigInvalid | ErrorKind::Unsupported => {
-            "its service cannot be used with its options"
+        ErrorKind::ConfigInvalid => {
+            "the bucket is not there, or the store does not take the connection's options"
         }
+        ErrorKind::Unsupported => "its service cannot be used with its options",
         _ => TOO_SLOW,
     }
 }

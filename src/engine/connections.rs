@@ -15,6 +15,7 @@ use super::manage::ManageError;
 use super::plan::{Faults, StepDefinition};
 use crate::clock;
 use crate::connections::form::{self, Secrets, Settings};
+use crate::connections::object_store::Reach;
 use crate::connections::probe::{self, Trial};
 use crate::connections::{Connection, Connections, Kind, Stored, declared_id, local};
 use crate::secrets::{Keyring, SecretsError};
@@ -146,7 +147,9 @@ impl Engine {
         let services = self.services();
         let found = services.connections.get(&owner.org_id, &name).ok_or(StoreError::NotFound)?;
         let place = services.connections.trial().ok_or(ManageError::Busy)?;
-        Ok(probe::probe(found, Arc::clone(&services.sql), place).await)
+        let declared = services.connections.is_declared(&owner.org_id, &name);
+        let reach = Reach::of(&services.outbound, declared);
+        Ok(probe::probe(found, Arc::clone(&services.sql), reach, place).await)
     }
 
     /// The steps whose connection the organisation does not have, or has of

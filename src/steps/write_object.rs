@@ -8,10 +8,11 @@ use opendal::{ErrorKind, Operator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::rendering::{self, Renderer};
 use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
-use crate::connections::{Connection, Kind, object_store};
+use crate::connections::{Kind, object_store};
 
 /// Bytes of a path; what S3 allows.
 const MAX_PATH_BYTES: usize = 1024;
@@ -21,6 +22,15 @@ const MAX_SEGMENT_BYTES: usize = 255;
 
 /// Time for the whole object, with all retries.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
+
+/// Time to take back what was written of an object that failed. Less than the
+/// grace that steps are given after a cancel.
+const ABORT_LIMIT: Duration = Duration::from_secs(2);
+
+/// Bytes of one part of a large object. S3 takes 5 MiB and more.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+
+const PARTS_AT_ONCE: usize = 4;
 
 /// Parameters of `write_object`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -67,6 +77,10 @@ impl StepKind for WriteObject {
             ("object_path_invalid", "the path is none that may be written"),
             ("connection_unknown", "there is no connection of that name and kind"),
             ("connection_unusable", "the connection cannot be used as it is written"),
+            (
+                "blocked_destination",
+                "the address of a connection that the organisation stored leads inside",
+            ),
             ("destination_refused", "the store denies access, or has no such bucket"),
             ("destination_unavailable", "the store is away or too slow; tried again"),
         ],
@@ -96,35 +110,47 @@ impl Step for WriteObject {
         })
         .await?;
         let size = bytes.len();
-        let writing = tokio::time::timeout(TIME_LIMIT, operator.write(&path, bytes));
-        let written = tokio::select! {
-            biased;
-            () = context.cancel.cancelled() => return Err(StepError::cancelled()),
-            written = writing => written,
-        };
-        match written {
-            Ok(Ok(_)) => Ok(json!({"connection": self.connection, "path": path, "bytes": size})),
-            Ok(Err(error)) => Err(failure(&error)),
-            Err(_) => Err(unavailable()),
-        }
+        write(&operator, &path, bytes, &context.cancel).await?;
+        Ok(json!({"connection": self.connection, "path": path, "bytes": size}))
     }
 }
 
 impl WriteObject {
     fn operator(&self, context: &StepContext) -> Result<Operator, StepError> {
-        let connections = &context.services.connections;
-        let found = connections.get(&context.scope.org_id, &self.connection);
-        let Some(Connection::ObjectStore { service, options }) = found.as_deref() else {
-            let detail =
-                format!("there is no connection `{}` of kind object_store", self.connection);
-            return Err(StepError::permanent("connection_unknown", detail));
-        };
-        object_store::operator(service, options).map_err(|_| {
-            let detail =
-                format!("connection `{}`: its service or options cannot be used", self.connection);
-            StepError::permanent("connection_unusable", detail)
-        })
+        let services = &context.services;
+        let org_id = &context.scope.org_id;
+        object_store::operator(&services.connections, &services.outbound, org_id, &self.connection)
+            .map_err(|error| StepError::permanent(error.code(), error.to_string()))
     }
+}
+
+/// Writes an object, in parts if it is large.
+async fn write(
+    operator: &Operator,
+    path: &str,
+    bytes: Vec<u8>,
+    cancel: &CancellationToken,
+) -> Result<(), StepError> {
+    let opening = operator.writer_with(path).chunk(PART_BYTES).concurrent(PARTS_AT_ONCE);
+    let mut writer = opening.await.map_err(|error| failure(&error))?;
+    let writing = tokio::time::timeout(TIME_LIMIT, async {
+        writer.write(bytes).await?;
+        writer.close().await
+    });
+    let written = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(StepError::cancelled()),
+        written = writing => match written {
+            Ok(written) => written.map(drop).map_err(|error| failure(&error)),
+            Err(_) => Err(unavailable()),
+        },
+    };
+    if written.is_err() {
+        // A store keeps the parts of an object, and bills them, until they
+        // are taken back.
+        _ = tokio::time::timeout(ABORT_LIMIT, writer.abort()).await;
+    }
+    written
 }
 
 fn encode(input: &Value, format: Format) -> Result<Vec<u8>, StepError> {
@@ -169,6 +195,10 @@ fn unavailable() -> StepError {
 
 /// OpenDAL's own text can hold addresses and options, so only its kind counts.
 fn failure(error: &opendal::Error) -> StepError {
+    if object_store::is_blocked(error) {
+        let detail = "the connection's address is not one that this server lets connections reach";
+        return StepError::permanent("blocked_destination", detail);
+    }
     match error.kind() {
         ErrorKind::PermissionDenied => {
             StepError::permanent("destination_refused", "the object store denies access")
@@ -180,7 +210,12 @@ fn failure(error: &opendal::Error) -> StepError {
             let detail = "a part of the path is a folder where an object should be, or the reverse";
             StepError::permanent("object_path_invalid", detail)
         }
-        ErrorKind::ConfigInvalid | ErrorKind::Unsupported => StepError::permanent(
+        // So OpenDAL says that S3 has no such bucket.
+        ErrorKind::ConfigInvalid => StepError::permanent(
+            "destination_refused",
+            "the bucket is not there, or the store does not take the connection's options",
+        ),
+        ErrorKind::Unsupported => StepError::permanent(
             "connection_unusable",
             "the connection's service cannot write with its options",
         ),
@@ -193,6 +228,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::connections::Connection;
     use crate::steps::testing;
 
     fn folder_connection(root: &Path) -> Connection {

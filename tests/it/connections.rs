@@ -25,8 +25,8 @@ fn sqlite(database: &Database, file: &str) -> String {
 
 fn all_kinds() -> [Value; 4] {
     [
-        json!({"name": "lake", "kind": "object_store", "service": "memory",
-            "options": {"root": "/x", "token": format!("{CANARY}-o")}}),
+        json!({"name": "lake", "kind": "object_store", "service": "gcs",
+            "options": {"bucket": "b", "token": format!("{CANARY}-o")}}),
         json!({"name": "model", "kind": "llm", "provider": "openai", "model": "m-1",
             "api_key": format!("{CANARY}-l"), "description": "d"}),
         json!({"name": "partner", "kind": "http", "base_url": "https://partner.example/v1",
@@ -73,7 +73,7 @@ on_each_database! {
         );
         assert!(read.get("url").is_none());
         let lake = get(api, &key, &one(&ids[0])).await;
-        assert_eq!((&lake["options"], &lake["secrets"]), (&json!({"root": "/x"}), &json!(["options.token"])));
+        assert_eq!((&lake["options"], &lake["secrets"]), (&json!({"bucket": "b"}), &json!(["options.token"])));
 
         // Those that the configuration declares come first, then those that are stored.
         let list = get(api, &key, &managed("connection/")).await;
@@ -138,6 +138,8 @@ on_each_database! {
             (json!({"name": "a", "kind": "sql", "url": "postgres:///d?host=/var/run/postgresql"}), "url"),
             (json!({"name": "a", "kind": "object_store", "service": "fs", "options": {"root": "/"}}), "options.root"),
             (json!({"name": "a", "kind": "object_store", "service": CANARY}), "service"),
+            (json!({"name": "a", "kind": "object_store", "service": "sftp", "options": {"endpoint": CANARY}}), "service"),
+            (json!({"name": "a", "kind": "object_store", "service": "s3", "options": {"bucket": CANARY, "region": CANARY}}), "options"),
             (json!({"name": "a", "kind": "http", "base_url": format!("https://u:{CANARY}@h")}), "base_url"),
             (json!({"name": "a", "kind": "http", "base_url": "https://h", "headers": {"A": 1}}), "headers.A"),
             (json!({"name": "a", "kind": "llm", "provider": "p"}), "model"),

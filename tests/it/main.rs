@@ -41,6 +41,8 @@ mod load;
 mod logs;
 mod manage;
 mod nodes;
+mod object_server;
+mod objects;
 mod openapi;
 mod outages;
 mod own_postgres;
