@@ -14,6 +14,7 @@ pub mod error;
 pub mod faults;
 pub mod form;
 pub mod ids;
+pub mod llm;
 pub mod outbound;
 pub mod sandbox;
 pub mod schema;

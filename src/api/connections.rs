@@ -26,6 +26,7 @@ use crate::engine::connections::{ConnectionDraft, sealed, shown};
 use crate::engine::directory::Manager;
 use crate::engine::manage::ManageError;
 use crate::error::{ApiError, ApiResult, Code};
+use crate::llm::provider::JsonMode;
 use crate::store::page::Paged;
 
 /// What connections of all kinds have.
@@ -127,6 +128,21 @@ struct Shown {
     /// `llm`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<String>,
+    /// `llm`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input_price: Option<f64>,
+    /// `llm`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output_price: Option<f64>,
+    /// `llm`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u32>,
+    /// `llm`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    context_tokens: Option<u32>,
+    /// `llm`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    json_mode: Option<JsonMode>,
 }
 
 /// A connection without its secrets.

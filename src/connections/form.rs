@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use actix_web::http::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -11,6 +12,9 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{Connection, Kind, object_store, signing};
+use crate::llm;
+use crate::llm::provider::{self, JsonMode};
+use crate::llm::settings::{MAX_PRICE, MAX_TOKENS};
 use crate::sql_pools;
 
 /// Fields as they are written, those of all kinds left out.
@@ -124,9 +128,9 @@ pub struct HttpForm {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LlmForm {
-    /// Whose protocol it speaks, such as `openai`: lower-case letters, digits, _ and -.
+    /// Who serves it: `openai`, `azure`, `anthropic`, `gemini`, `ollama`, `deepseek`, `fireworks`, `groq`, `mistral`, `openrouter`, `together` or `xai`. Any other that speaks OpenAI's protocol is `openai` with its `base_url`.
     provider: String,
-    /// `http` or `https`, without user, password, query and fragment; the provider's own if absent.
+    /// `http` or `https`, without user, password, query and fragment; the provider's own if absent. `azure` needs it: `https://NAME.openai.azure.com/openai/v1`.
     #[serde(default)]
     base_url: Option<String>,
     /// Name of the model.
@@ -135,6 +139,41 @@ pub struct LlmForm {
     #[serde(default, skip_serializing)]
     #[schemars(with = "Option<String>")]
     api_key: Option<SecretString>,
+    /// Dollars for a million tokens of prompts; without it they cost nothing in the usage.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    input_price: Option<f64>,
+    /// Dollars for a million tokens of answers.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    output_price: Option<f64>,
+    /// Tokens of an answer, unless a step says otherwise; 4096 if absent.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    max_output_tokens: Option<u32>,
+    /// Tokens that the model takes, prompt and answer together. What is longer for certain is refused without a call; Ollama is told to take so much.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    context_tokens: Option<u32>,
+    /// How an answer in JSON is asked for beside the prompt's words; what is usual for the provider if absent.
+    #[serde(default)]
+    json_mode: Option<JsonMode>,
+}
+
+impl From<LlmForm> for llm::Settings {
+    fn from(form: LlmForm) -> Self {
+        Self {
+            provider: form.provider,
+            base_url: form.base_url,
+            model: form.model,
+            api_key: form.api_key,
+            input_price: form.input_price,
+            output_price: form.output_price,
+            max_output_tokens: form.max_output_tokens,
+            context_tokens: form.context_tokens,
+            json_mode: form.json_mode,
+        }
+    }
 }
 
 /// Reads the settings of a kind and checks them.
@@ -160,8 +199,8 @@ pub fn read(kind: Kind, settings: Settings) -> Result<Connection, FormError> {
             }
         }
         Kind::Llm => {
-            let LlmForm { provider, base_url, model, api_key } = typed(settings)?;
-            Connection::Llm { provider, base_url, model, api_key }
+            let form: LlmForm = typed(settings)?;
+            Connection::Llm(form.into())
         }
     };
     let faults = faults(&connection);
@@ -189,21 +228,47 @@ fn faults(connection: &Connection) -> Faults {
             check_headers(&mut faults, headers);
             check_signing_secrets(&mut faults, signing_secrets);
         }
-        Connection::Llm { provider, base_url, model, api_key } => {
-            if let Some(base_url) = base_url {
-                check_http_url(&mut faults, "base_url", base_url);
-            }
-            if !is_provider(provider) {
-                let cure = "lower-case letters, digits, _ and -, 1 to 64";
-                faults.push(("provider".into(), cure.into()));
-            }
-            check_text(&mut faults, "model", model);
-            if let Some(api_key) = api_key {
-                check_text(&mut faults, "api_key", api_key.expose_secret());
-            }
-        }
+        Connection::Llm(llm) => check_llm(&mut faults, llm),
     }
     faults
+}
+
+fn check_llm(faults: &mut Faults, llm: &llm::Settings) {
+    match (provider::find(&llm.provider), &llm.base_url) {
+        (_, Some(base_url)) => check_http_url(faults, "base_url", base_url),
+        (Some(provider::Provider { base_url: None, .. }), None) => {
+            let cure = "the URL of your own resource, such as \
+                        https://NAME.openai.azure.com/openai/v1";
+            faults.push(("base_url".into(), cure.into()));
+        }
+        _ => {}
+    }
+    if provider::find(&llm.provider).is_none() {
+        let cure = format!(
+            "one of: {}; any other that speaks OpenAI's protocol is `openai` with its `base_url`",
+            provider::names()
+        );
+        faults.push(("provider".into(), cure));
+    }
+    check_text(faults, "model", &llm.model);
+    if let Some(api_key) = &llm.api_key {
+        check_text(faults, "api_key", api_key.expose_secret());
+        if HeaderValue::try_from(api_key.expose_secret()).is_err() {
+            faults.push(("api_key".into(), "a value that an HTTP header can have".into()));
+        }
+    }
+    for (place, price) in [("input_price", llm.input_price), ("output_price", llm.output_price)] {
+        if price.is_some_and(|price| !(0.0..=MAX_PRICE).contains(&price)) {
+            faults.push((place.into(), format!("0 to {MAX_PRICE} dollars")));
+        }
+    }
+    let limits =
+        [("max_output_tokens", llm.max_output_tokens), ("context_tokens", llm.context_tokens)];
+    for (place, tokens) in limits {
+        if tokens.is_some_and(|tokens| !(1..=MAX_TOKENS).contains(&tokens)) {
+            faults.push((place.into(), format!("1 to {MAX_TOKENS}")));
+        }
+    }
 }
 
 fn check_text(faults: &mut Faults, place: &str, text: &str) {
@@ -229,7 +294,6 @@ fn check_options(faults: &mut Faults, service: &str, options: &BTreeMap<String, 
 }
 
 fn check_headers(faults: &mut Faults, headers: &BTreeMap<String, SecretString>) {
-    use actix_web::http::header::{HeaderName, HeaderValue};
     check_count(faults, "headers", headers.len());
     for (name, value) in headers {
         let place = format!("headers.{name}");
@@ -265,13 +329,6 @@ pub(super) fn check_http_url(faults: &mut Faults, place: &str, text: &str) {
         let cure = "an http or https URL without user, password, query and fragment";
         faults.push((place.to_owned(), cure.into()));
     }
-}
-
-fn is_provider(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte))
 }
 
 /// Parts settings that were read into what may be shown and what is sealed.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::{Builder, Uuid};
 
+use crate::llm;
 use crate::secrets::Keyring;
 
 /// What kind of system a connection leads to.
@@ -83,16 +84,7 @@ pub enum Connection {
         signing_secrets: Vec<SecretString>,
     },
     /// A language model.
-    Llm {
-        /// Whose protocol it speaks.
-        provider: String,
-        /// Where it is, if not where the provider is by itself.
-        base_url: Option<String>,
-        /// The model.
-        model: String,
-        /// The key, if it needs one.
-        api_key: Option<SecretString>,
-    },
+    Llm(llm::Settings),
 }
 
 impl Connection {
@@ -107,7 +99,7 @@ impl Connection {
             Self::Sql { .. } => Kind::Sql,
             Self::ObjectStore { .. } => Kind::ObjectStore,
             Self::Http { .. } => Kind::Http,
-            Self::Llm { .. } => Kind::Llm,
+            Self::Llm(_) => Kind::Llm,
         }
     }
 }

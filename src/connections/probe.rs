@@ -52,7 +52,7 @@ pub async fn probe(
                     store(&error)
                 })
             }
-            Connection::Http { .. } | Connection::Llm { .. } => Trial::Untried,
+            Connection::Http { .. } | Connection::Llm(_) => Trial::Untried,
         }
     });
     trial.await.unwrap_or(Trial::Fails(TOO_SLOW))

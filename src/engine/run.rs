@@ -22,8 +22,10 @@ use super::result;
 use super::submission::Request;
 use super::walk::{DocumentOutcome, Walk};
 use crate::steps::DocumentRef;
+use crate::steps::meter::Meter;
 use crate::store::committer::{Claim, CommitError, StepRow, Write};
 use crate::store::records::StepMark;
+use crate::usage::Subject;
 
 /// Between tries to read or write what is needed while the store is away.
 pub(super) const STORE_AWAY: Duration = Duration::from_millis(250);
@@ -77,6 +79,8 @@ pub(super) struct Job {
     /// What an earlier attempt recorded, or was taken over, by document and
     /// step.
     pub(super) recorded: HashMap<(i32, i32), step_run::Model>,
+    /// Counts what models take.
+    pub(super) meter: Arc<Meter>,
     /// Cancelled when the execution is stopped or its time is up.
     pub(super) cancel: tokio_util::sync::CancellationToken,
 }
@@ -125,6 +129,7 @@ pub(super) async fn execute(
         request,
         is_single: documents.len() <= 1,
         recorded: earlier,
+        meter: Meter::new(Arc::clone(&context.usage), Subject::new(entry.id, live.key_id)),
         cancel: live.cancel.child_token(),
     });
     let outcomes = match within_limits(&job, documents).await {

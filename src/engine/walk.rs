@@ -242,6 +242,7 @@ impl Walk {
             data: Arc::clone(data),
             document: self.document.clone(),
             services: Arc::clone(&job.context.services),
+            meter: Arc::clone(&job.meter),
             cancel: job.cancel.child_token(),
         };
         tries::run(job, self.index, planned, context).await

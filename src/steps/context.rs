@@ -13,6 +13,8 @@ use crate::outbound::Outbound;
 use crate::sandbox::Sandbox;
 use crate::sql_pools::SqlPools;
 
+use super::meter::Meter;
+
 /// The shared helpers of all steps.
 pub struct Services {
     /// Where document bytes and large outputs are kept.
@@ -79,6 +81,8 @@ pub struct StepContext {
     pub document: Option<DocumentRef>,
     /// Shared helpers.
     pub services: Arc<Services>,
+    /// Counts what models take.
+    pub meter: Arc<Meter>,
     /// Cancelled when the execution is stopped or its time is up.
     pub cancel: CancellationToken,
 }

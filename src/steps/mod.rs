@@ -3,13 +3,16 @@
 //! A step kind is one file: its parameters, its code, its tests. It is
 //! registered by one line in [`KINDS`].
 
+pub mod asking;
 pub mod chunks;
 pub mod context;
 pub mod error;
 pub mod extract_fields;
 pub mod extract_text;
 pub mod jq;
+pub mod llm;
 pub mod load_sql;
+pub mod meter;
 pub mod reference;
 pub mod registry;
 mod rendering;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::extract_fields::ExtractFields;
 use super::extract_text::ExtractTextStep;
 use super::jq::Jq;
+use super::llm::Llm;
 use super::load_sql::LoadSql;
 use super::split::Split;
 use super::template::Template;
@@ -34,6 +35,7 @@ pub const KINDS: &[Kind] = &[
     kind::<ExtractFields>(),
     kind::<ExtractTextStep>(),
     kind::<Jq>(),
+    kind::<Llm>(),
     kind::<LoadSql>(),
     kind::<Split>(),
     kind::<Template>(),

@@ -68,10 +68,21 @@ impl Renderer {
 
 /// What a template sees: `input`, and every key of the step's `data`.
 pub fn variables(input: &Value, data: &Value) -> TemplateValue {
+    variables_with(input, data, None)
+}
+
+/// The same, and what a step has besides, which goes before the data.
+pub fn variables_with(
+    input: &Value,
+    data: &Value,
+    more: impl IntoIterator<Item = (String, TemplateValue)>,
+) -> TemplateValue {
     let input = ("input".to_owned(), TemplateValue::from(Serde(input)));
     let data = data.as_object().into_iter().flatten().filter(|(name, _)| *name != "input");
     let data = data.map(|(name, value)| (name.clone(), TemplateValue::from(Serde(value))));
-    let variables: BTreeMap<String, TemplateValue> = std::iter::once(input).chain(data).collect();
+    let mut variables: BTreeMap<String, TemplateValue> =
+        std::iter::once(input).chain(data).collect();
+    variables.extend(more);
     variables.into()
 }
 

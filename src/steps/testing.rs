@@ -11,6 +11,8 @@ use crate::connections::{Connection, Connections};
 use crate::documents::DocumentStore;
 use crate::outbound::{Outbound, OutboundConfig};
 use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::steps::meter::Meter;
+use crate::usage::Subject;
 
 /// The organisation of every test context.
 pub const ORG: &str = "acme";
@@ -52,6 +54,7 @@ pub fn context_with(
         data: Arc::new(data),
         document: None,
         services: Arc::new(services),
+        meter: Meter::new(Arc::default(), Subject::new(Uuid::nil(), None)),
         cancel: CancellationToken::new(),
     }
 }

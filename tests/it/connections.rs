@@ -142,8 +142,12 @@ on_each_database! {
             (json!({"name": "a", "kind": "object_store", "service": "s3", "options": {"bucket": CANARY, "region": CANARY}}), "options"),
             (json!({"name": "a", "kind": "http", "base_url": format!("https://u:{CANARY}@h")}), "base_url"),
             (json!({"name": "a", "kind": "http", "base_url": "https://h", "headers": {"A": 1}}), "headers.A"),
-            (json!({"name": "a", "kind": "llm", "provider": "p"}), "model"),
-            (json!({"name": "a", "kind": "llm", "provider": "p", "model": "m", "source": "api"}), "source"),
+            (json!({"name": "a", "kind": "llm", "provider": "openai"}), "model"),
+            (json!({"name": "a", "kind": "llm", "provider": CANARY, "model": "m"}), "provider"),
+            (json!({"name": "a", "kind": "llm", "provider": "azure", "model": "m"}), "base_url"),
+            (json!({"name": "a", "kind": "llm", "provider": "openai", "model": "m", "input_price": -1}), "input_price"),
+            (json!({"name": "a", "kind": "llm", "provider": "openai", "model": "m", "max_output_tokens": 0}), "max_output_tokens"),
+            (json!({"name": "a", "kind": "llm", "provider": "openai", "model": "m", "source": "api"}), "source"),
         ] {
             let body = refusal(call(api, Method::POST, &connections, &key, &write).await, 400, "invalid_value").await;
             assert_eq!(places(&body), [place], "{write}");
@@ -231,7 +235,7 @@ on_each_database! {
             json!({"name": "absent", "kind": "sql", "url": sqlite(&database, "x.db").replace("rwc", "ro").replace("x.db", "no.db")}),
             json!({"name": "folder", "kind": "object_store", "service": "fs", "options": {"root": folder}}),
             json!({"name": "away", "kind": "sql", "url": format!("postgres://u:{CANARY}@127.0.0.1:1/d")}),
-            json!({"name": "model", "kind": "llm", "provider": "p", "model": "m"}),
+            json!({"name": "model", "kind": "llm", "provider": "openai", "model": "m"}),
         ]).await;
         for (id, status) in ids.iter().zip(["ok", "failed", "ok", "failed", "untried"]) {
             let path = managed(&format!("connection/{id}/test/"));

@@ -37,6 +37,8 @@ mod keys;
 mod life;
 mod limits;
 mod links;
+mod llm;
+mod llm_server;
 mod load;
 mod logs;
 mod manage;

@@ -134,7 +134,7 @@ async fn a_stored_connection_reaches_no_store_inside_unless_its_network_is_open(
     server.stop().await;
     assert!(!store.path("in/x").exists());
 
-    let changes = "[connections_api]\nallowed_networks = [\"127.0.0.0/8\"]";
+    let changes = "[outbound]\nallowed_networks = [\"127.0.0.0/8\"]";
     let server = Server::start_with(&database, changes).await;
     let options = stored(&store.url, "test-secret-key-0d1f");
     assert_eq!(run_stored(&server.api, &key, &options).await.0, Value::Null);

@@ -8,6 +8,7 @@ use millrace::steps::reference::{Example, page};
 use millrace::steps::{KINDS, Kind};
 use serde_json::{Value, json};
 
+use crate::llm_server::{Asked, LlmServer, chat};
 use crate::support::{Database, ORG, Server};
 
 #[test]
@@ -23,7 +24,7 @@ fn the_page_is_made_from_the_kinds() {
 
 /// The connections of all examples, each with its kind's name before its own,
 /// because they share a server.
-fn connections(folder: &Path) -> String {
+fn connections(folder: &Path, llm: &str) -> String {
     let mut text = String::new();
     for kind in KINDS {
         for (name, settings) in example(kind).connections {
@@ -34,7 +35,18 @@ fn connections(folder: &Path) -> String {
             }
         }
     }
-    text.replace("{folder}", folder.to_str().unwrap())
+    text.replace("{folder}", folder.to_str().unwrap()).replace("{llm}", llm)
+}
+
+/// What the model of the examples answers.
+fn model_says(asked: &Asked) -> Value {
+    let prompt = asked.prompt();
+    match prompt {
+        _ if prompt.starts_with("Who sent this invoice") => {
+            json!({"vendor": "Acme Ltd.", "total": 12.5})
+        }
+        _ => panic!("{prompt}"),
+    }
 }
 
 fn toml(value: &Value) -> String {
@@ -76,7 +88,9 @@ fn submission(example: &Example) -> Value {
 async fn the_example_of_every_kind_gives_what_the_page_says() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::sqlite();
-    let server = Server::start_with(&database, &connections(folder.path())).await;
+    let model = LlmServer::start(|_, asked| chat(model_says(asked))).await;
+    let connections = connections(folder.path(), &model.url);
+    let server = Server::start_with(&database, &connections).await;
     let key = server.api.organisation(ORG).await;
     for kind in KINDS {
         let example = example(kind);

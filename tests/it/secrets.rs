@@ -132,7 +132,7 @@ async fn with_postgres_no_key_is_made_and_servers_with_one_key_see_each_others_c
         "no_secrets_key",
     )
     .await;
-    let write = json!({"name": "m", "kind": "llm", "provider": "p", "model": "m"});
+    let write = json!({"name": "m", "kind": "llm", "provider": "openai", "model": "m"});
     json_of(call(&server.api, Method::POST, &connections, &key, &write).await, 201).await;
     server.stop().await;
 

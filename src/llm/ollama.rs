@@ -1,0 +1,38 @@
+//! `/api/chat` (<https://docs.ollama.com/api/chat>).
+
+use serde_json::{Value, json};
+
+use super::wire::{Asked, count};
+use super::{End, Reply, openai};
+
+pub(super) fn request(asked: &Asked<'_>) -> (Vec<String>, Value) {
+    // The conversation is written as OpenAI writes it.
+    let messages = openai::request(asked).1["messages"].take();
+    let mut options = json!({"num_predict": asked.max_output_tokens});
+    if let Some(temperature) = asked.ask.options.temperature {
+        options["temperature"] = temperature.into();
+    }
+    // What is longer than its own default would be cut without a word.
+    if let Some(context_tokens) = asked.settings.context_tokens {
+        options["num_ctx"] = context_tokens.into();
+    }
+    let mut body = json!({"model": asked.settings.model, "messages": messages, "stream": false,
+        "options": options});
+    if let Some(schema) = asked.schema() {
+        body["format"] = schema.clone();
+    } else if asked.wants_object() {
+        body["format"] = "json".into();
+    }
+    (vec!["api".into(), "chat".into()], body)
+}
+
+pub(super) fn reply(body: &Value) -> Option<Reply> {
+    let text = body.pointer("/message/content").and_then(Value::as_str)?;
+    let is_cut = body.get("done_reason").is_some_and(|reason| reason == "length");
+    Some(Reply {
+        text: text.to_owned(),
+        end: if is_cut { End::Cut } else { End::Whole },
+        prompt_tokens: count(body, "/prompt_eval_count"),
+        completion_tokens: count(body, "/eval_count"),
+    })
+}
