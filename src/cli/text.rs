@@ -48,7 +48,7 @@ fn text(arguments: &Arguments) -> io::Result<String> {
         Format::Plain => Output::Plain,
         Format::Layout => Output::Layout,
     };
-    let job = ExtractText(Options { name, mime_type: None, output });
+    let job = ExtractText(Options { name, output, ..Options::default() });
     let limit = Duration::from_secs(arguments.timeout);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let extracted = runtime.block_on(async {

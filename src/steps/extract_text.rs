@@ -1,15 +1,17 @@
 //! `extract_text`: the text of the document in work.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ParamError, Reference, Step, StepContext, StepError, StepKind, offload};
 use crate::documents::StoreError;
-use crate::documents::text::{ExtractText, Options, Output};
+use crate::documents::text::{ExtractText, Options, Output, Text, is_pdf};
+use crate::sandbox::SandboxError;
 
 const MAX_TIMEOUT_SECONDS: u64 = 300;
 const MAX_BYTES: u64 = 512 << 20;
@@ -53,7 +55,7 @@ impl StepKind for ExtractTextStep {
             ("document_encrypted", "it is protected by a password"),
             ("document_malformed", "it is damaged"),
             ("document_has_no_text", "a PDF holds only images"),
-            ("document_too_large", "it has more than `max_bytes`, or unpacks to more than is allowed"),
+            ("document_too_large", "it has more than `max_bytes`; or it unpacks to more than 512 MiB, or beyond 64 MiB to more than 200 times its size; or it holds more than 10,000 parts, or documents in each other more than 16 deep"),
             ("document_missing", "its content is no longer stored"),
             ("document_store_unavailable", "the document store is away; tried again"),
             ("parser_crashed", "the parser crashed or ran out of memory on it"),
@@ -98,14 +100,37 @@ impl Step for ExtractTextStep {
             () = context.cancel.cancelled() => return Err(StepError::cancelled()),
             bytes = read => bytes.map_err(unreadable)?,
         };
-        let job = ExtractText(Options {
+        let options = Options {
             name: Some(document.name.clone()),
             mime_type: document.mime_type.clone(),
             output: self.output,
-        });
-        let text = services.sandbox.call(job, bytes, self.limit, &context.cancel).await?;
+            second_reader: false,
+        };
+        let text = self.read(options, bytes, context).await?;
         // A text may have many megabytes, and is copied here.
         offload(move || serde_json::to_value(text).map_err(|_| StepError::crashed())).await
+    }
+}
+
+impl ExtractTextStep {
+    /// Reads the text in a child process. A PDF that its reader dies of, most
+    /// often of a size that no memory holds, may be no trouble to the other.
+    async fn read(
+        &self,
+        options: Options,
+        bytes: Bytes,
+        context: &StepContext,
+    ) -> Result<Text, SandboxError> {
+        let sandbox = &context.services.sandbox;
+        let begun = Instant::now();
+        let first = ExtractText(options.clone());
+        let text = sandbox.call(first, bytes.clone(), self.limit, &context.cancel).await;
+        if text != Err(SandboxError::Crashed) || !is_pdf(&bytes) {
+            return text;
+        }
+        let second = ExtractText(Options { second_reader: true, ..options });
+        let left = self.limit.saturating_sub(begun.elapsed());
+        sandbox.call(second, bytes, left, &context.cancel).await
     }
 }
 

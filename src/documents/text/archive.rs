@@ -1,31 +1,32 @@
 //! Reading files out of ZIP archives, within bounds.
 
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, copy, sink};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use super::bounds::Bounds;
 use super::failure;
 use crate::sandbox::JobError;
-
-/// Most bytes that one file of an archive may unpack to.
-const MAX_FILE: u64 = 256 << 20;
 
 /// A ZIP archive in memory.
 pub(super) struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
+    bounds: &'a Bounds,
 }
 
 impl<'a> Archive<'a> {
     /// Opens it.
     ///
     /// # Errors
-    /// `document_malformed` if the directory cannot be read.
-    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, JobError> {
-        match ZipArchive::new(Cursor::new(bytes)) {
-            Ok(zip) => Ok(Self { zip }),
-            Err(_) => Err(failure::malformed("ZIP archive")),
-        }
+    /// `document_malformed` if the directory cannot be read,
+    /// `document_too_large` if it lists too much.
+    pub(super) fn open(bytes: &'a [u8], bounds: &'a Bounds) -> Result<Self, JobError> {
+        let Ok(zip) = ZipArchive::new(Cursor::new(bytes)) else {
+            return Err(failure::malformed("ZIP archive"));
+        };
+        bounds.add_parts(zip.len())?;
+        Ok(Self { zip, bounds })
     }
 
     /// Whether there is a file of that name.
@@ -38,11 +39,11 @@ impl<'a> Archive<'a> {
         self.zip.file_names().flatten().any(|name| name.starts_with(folder))
     }
 
-    /// The bytes of a file, up to the bound; none if it is not there.
+    /// The bytes of a file; none if it is not there.
     ///
     /// # Errors
-    /// `document_encrypted`, or `document_malformed` if it cannot be unpacked
-    /// or unpacks to too much.
+    /// `document_encrypted`, `document_malformed` if it cannot be unpacked, or
+    /// `document_too_large` if it unpacks to too much.
     pub(super) fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>, JobError> {
         let file = match self.zip.by_name(name) {
             Ok(file) => file,
@@ -53,10 +54,32 @@ impl<'a> Archive<'a> {
             ) => return Err(failure::encrypted()),
             Err(_) => return Err(failure::malformed("ZIP archive")),
         };
-        let mut bytes = Vec::new();
-        match file.take(MAX_FILE + 1).read_to_end(&mut bytes) {
-            Ok(size) if size as u64 <= MAX_FILE => Ok(Some(bytes)),
-            _ => Err(failure::malformed("ZIP archive")),
+        match self.bounds.read(file)? {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(failure::malformed("ZIP archive")),
         }
     }
+
+    /// Unpacks everything to nowhere, before a parser that keeps no bounds gets
+    /// the archive. What cannot be unpacked is that parser's to judge.
+    ///
+    /// # Errors
+    /// `document_too_large` if it unpacks to too much.
+    pub(super) fn check(&mut self) -> Result<(), JobError> {
+        for index in 0..self.zip.len() {
+            let Ok(mut file) = self.zip.by_index(index) else { continue };
+            let mut size = 0;
+            let mut piece = file.by_ref().take(PIECE);
+            while let Ok(more @ 1..) = copy(&mut piece, &mut sink()) {
+                size += more;
+                self.bounds.check(size)?;
+                piece.set_limit(PIECE);
+            }
+            self.bounds.add(size)?;
+        }
+        Ok(())
+    }
 }
+
+/// Bytes that are unpacked between two looks at the bounds.
+const PIECE: u64 = 1 << 20;

@@ -8,6 +8,7 @@ use infer::MatcherType;
 use undoc::FormatType;
 
 use super::archive::Archive;
+use super::bounds::Bounds;
 use super::{Options, charset, failure};
 use crate::sandbox::JobError;
 
@@ -117,6 +118,11 @@ enum Wrapping {
     Rtf,
 }
 
+/// Whether `bytes` are a PDF, by their head.
+pub fn is_pdf(bytes: &[u8]) -> bool {
+    matches!(wrapping(bytes), Some(Wrapping::Pdf))
+}
+
 fn wrapping(bytes: &[u8]) -> Option<Wrapping> {
     let head = bytes.get(..HEAD).unwrap_or(bytes);
     let body = head.trim_ascii_start();
@@ -155,7 +161,9 @@ pub(super) fn declared_charset(options: &Options) -> Option<String> {
 }
 
 fn in_zip(bytes: &[u8]) -> Result<Format, JobError> {
-    let mut archive = Archive::open(bytes)?;
+    // Its own bounds: whoever reads the document counts from nothing.
+    let bounds = Bounds::of(bytes);
+    let mut archive = Archive::open(bytes, &bounds)?;
     if archive.has("META-INF/container.xml") && !archive.has_folder("word/") {
         return Ok(Format::Epub);
     }

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use super::archive::Archive;
+use super::bounds::Bounds;
 use super::xml::{elements, resolve};
 use super::{Output, Text, charset, failure, html};
 use crate::sandbox::JobError;
 
-pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
+pub(super) fn extract(bytes: &[u8], output: Output, bounds: &Bounds) -> Result<Text, JobError> {
     let malformed = || failure::malformed("EPUB");
-    let mut archive = Archive::open(bytes)?;
+    let mut archive = Archive::open(bytes, bounds)?;
     let container = archive.read("META-INF/container.xml")?.ok_or_else(malformed)?;
     let rootfile = elements(&container).into_iter().find(|element| element.name == "rootfile");
     let package = rootfile.and_then(|mut rootfile| rootfile.take("full-path"));
@@ -27,7 +28,7 @@ pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
             return Err(failure::encrypted());
         }
         if let Some(chapter) = archive.read(&path)? {
-            let text = html::render(&charset::decode(&chapter, Some("utf-8")), output);
+            let text = html::render(&charset::decode(&chapter, Some("utf-8")), output)?;
             chapters.push(text.trim().to_owned());
         }
     }

@@ -8,20 +8,18 @@ use mail_parser::{
     Address, ContentType, Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType,
 };
 
+use super::bounds::Inside;
 use super::{Options, Output, Text, charset, failure, html, nested, plain};
 use crate::sandbox::JobError;
 
-/// How deep messages and other containers may stand in each other.
-pub(super) const MAX_DEPTH: u32 = 4;
-
-pub(super) fn extract(bytes: &[u8], output: Output, depth: u32) -> Result<Text, JobError> {
+pub(super) fn extract(bytes: &[u8], output: Output, inside: Inside) -> Result<Text, JobError> {
     let message = MessageParser::default().parse(bytes);
     let message = message.ok_or_else(|| failure::malformed("message"))?;
     let kind = message.content_type().map(format_type).unwrap_or_default();
     if is_encrypted(&kind, "") {
         return Err(failure::encrypted());
     }
-    Ok(Text::whole(render(&message, output, depth)))
+    Ok(Text::whole(render(&message, output, inside)?))
 }
 
 /// Whether a part of that media type and name holds an encrypted message:
@@ -42,16 +40,20 @@ fn format_type(kind: &ContentType) -> String {
 }
 
 /// All messages of an mbox file.
-pub(super) fn extract_mailbox(bytes: &[u8], output: Output, depth: u32) -> Result<Text, JobError> {
+pub(super) fn extract_mailbox(
+    bytes: &[u8],
+    output: Output,
+    inside: Inside,
+) -> Result<Text, JobError> {
     let mut texts = Vec::new();
     for message in MessageIterator::new(bytes) {
         let message = message.map_err(|_| failure::malformed("mailbox"))?;
-        texts.push(extract(message.contents(), output, depth)?.text);
+        texts.push(extract(message.contents(), output, inside)?.text);
     }
     Ok(Text::whole(texts.join("\n\n---\n\n")))
 }
 
-fn render(message: &Message, output: Output, depth: u32) -> String {
+fn render(message: &Message, output: Output, inside: Inside) -> Result<String, JobError> {
     let mut headers = Headers::new(output);
     headers.add("From", &addresses(message.from()));
     headers.add("To", &addresses(message.to()));
@@ -64,31 +66,31 @@ fn render(message: &Message, output: Output, depth: u32) -> String {
     for &id in &message.html_body {
         if let Some(part) = message.part(id) {
             text.push('\n');
-            text.push_str(body(part, message.raw_message(), output).trim());
+            text.push_str(body(part, message.raw_message(), output)?.trim());
             text.push('\n');
         }
     }
     for part in message.attachments() {
         let name = part.attachment_name().unwrap_or_default();
         let content = match &part.body {
-            PartType::Message(inner) if depth < MAX_DEPTH => {
-                let content = render(inner, output, depth + 1);
+            PartType::Message(inner) => {
+                let content = render(inner, output, inside.deeper()?)?;
                 text.push_str(&attached("message", &content, output));
                 continue;
             }
             PartType::Text(text) | PartType::Html(text) => text.as_bytes(),
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes,
-            PartType::Message(_) | PartType::Multipart(_) => continue,
+            PartType::Multipart(_) => continue,
         };
         let mime_type = part.content_type().map(format_type);
-        text.push_str(&attachment(name, mime_type, content, output, depth));
+        text.push_str(&attachment(name, mime_type, content, output, inside)?);
     }
-    text
+    Ok(text)
 }
 
 /// The text of a body part. mail-parser gives up on bytes of an encoding that
 /// is not declared, so those are read again.
-fn body(part: &MessagePart, raw: &[u8], output: Output) -> String {
+fn body(part: &MessagePart, raw: &[u8], output: Output) -> Result<String, JobError> {
     let decoded = part.text_contents().unwrap_or_default();
     let undeclared =
         decoded.contains(char::REPLACEMENT_CHARACTER) && matches!(part.encoding, Encoding::None);
@@ -99,7 +101,7 @@ fn body(part: &MessagePart, raw: &[u8], output: Output) -> String {
     };
     match &part.body {
         PartType::Html(_) => html::render(&text, output),
-        _ => plain::newlines(&text),
+        _ => Ok(plain::newlines(&text)),
     }
 }
 
@@ -112,20 +114,26 @@ fn addresses(address: Option<&Address>) -> String {
     list.collect::<Vec<_>>().join(", ")
 }
 
-/// The name of an attachment and, if it is a document, its text.
+/// The name of an attachment and, if it is a document that can be read, its
+/// text.
+///
+/// # Errors
+/// `document_too_large`, for all that is attached counts together.
 pub(super) fn attachment(
     name: &str,
     mime_type: Option<String>,
     content: &[u8],
     output: Output,
-    depth: u32,
-) -> String {
-    let options = Options { name: Some(name.to_owned()), mime_type, output };
-    let text = match depth < MAX_DEPTH {
-        true => nested(content, &options, depth + 1).map(|text| text.text).unwrap_or_default(),
-        false => String::new(),
+    inside: Inside,
+) -> Result<String, JobError> {
+    let name_given = Some(name.to_owned());
+    let options = Options { name: name_given, mime_type, output, ..Options::default() };
+    let text = match nested(content, &options, inside.deeper()?) {
+        Ok(text) => text.text,
+        Err(error) if error.code == "document_too_large" => return Err(error),
+        Err(_) => String::new(),
     };
-    attached(name, &text, output)
+    Ok(attached(name, &text, output))
 }
 
 /// An attachment's name above its text.

@@ -6,6 +6,7 @@
 //! tells its media type, which parses nothing.
 
 mod archive;
+mod bounds;
 mod charset;
 pub(super) mod detect;
 mod epub;
@@ -26,7 +27,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{Job, JobError};
+use bounds::{Bounds, Inside};
 use detect::Format;
+pub use detect::is_pdf;
 
 /// How the text is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +54,10 @@ pub struct Options {
     pub mime_type: Option<String>,
     /// How the text is to be written.
     pub output: Output,
+    /// Whether a PDF is read by the second reader alone, because the first
+    /// one died of it.
+    #[serde(default)]
+    pub second_reader: bool,
 }
 
 /// The text of a document.
@@ -96,26 +103,26 @@ impl Text {
 /// error, since its words are in its images.
 ///
 /// # Errors
-/// `unsupported_document`, `document_encrypted`, `document_malformed` or
-/// `document_has_no_text`.
+/// `unsupported_document`, `document_encrypted`, `document_malformed`,
+/// `document_has_no_text` or `document_too_large`.
 pub fn extract(bytes: &[u8], options: &Options) -> Result<Text, JobError> {
-    nested(bytes, options, 0)
+    nested(bytes, options, Inside::nothing(&Bounds::of(bytes)))
 }
 
 /// [`extract`] for what is found inside another document, such as an attached
-/// message; `depth` counts the containers around it.
-fn nested(bytes: &[u8], options: &Options, depth: u32) -> Result<Text, JobError> {
+/// message.
+fn nested(bytes: &[u8], options: &Options, inside: Inside) -> Result<Text, JobError> {
     let format = detect::detect(bytes, options)?;
     let output = options.output;
     let text = match format {
-        Format::Pdf => pdf::extract(bytes, output),
-        Format::Office(_) => office::extract(bytes, output),
-        Format::OpenDocument(_) => odf::extract(bytes, output),
-        Format::Epub => epub::extract(bytes, output),
+        Format::Pdf => pdf::extract(bytes, output, options.second_reader),
+        Format::Office(_) => office::extract(bytes, output, inside.bounds),
+        Format::OpenDocument(_) => odf::extract(bytes, output, inside.bounds),
+        Format::Epub => epub::extract(bytes, output, inside.bounds),
         Format::Rtf => rtf::extract(bytes, output),
-        Format::OutlookMessage => msg::extract(bytes, output, depth),
-        Format::Mail => mail::extract(bytes, output, depth),
-        Format::Mailbox => mail::extract_mailbox(bytes, output, depth),
+        Format::OutlookMessage => msg::extract(bytes, output, inside),
+        Format::Mail => mail::extract(bytes, output, inside),
+        Format::Mailbox => mail::extract_mailbox(bytes, output, inside),
         Format::Html => html::extract(bytes, options),
         Format::Text(_) => plain::extract(bytes, options),
     }?;
@@ -152,6 +159,11 @@ mod failure {
     pub(super) fn malformed(kind: &str) -> JobError {
         let detail = format!("the {kind} is damaged and cannot be read; save it anew");
         JobError::new("document_malformed", detail)
+    }
+
+    /// `what` follows "the document".
+    pub(super) fn too_large(what: &str) -> JobError {
+        JobError::new("document_too_large", format!("the document {what}; split it"))
     }
 
     pub(super) fn no_text() -> JobError {

@@ -2,13 +2,14 @@
 //! compound file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use cfb::CompoundFile;
 
-use super::mail::{Headers, MAX_DEPTH, attached, attachment, is_encrypted};
+use super::bounds::{Bounds, Inside};
+use super::mail::{Headers, attached, attachment, is_encrypted};
 use super::{Output, Text, charset, failure, html, plain, rtf};
 use crate::sandbox::JobError;
 
@@ -43,26 +44,29 @@ const STRING8: u16 = 0x001e;
 const UNICODE: u16 = 0x001f;
 const OBJECT: u16 = 0x000d;
 
-pub(super) fn extract(bytes: &[u8], output: Output, depth: u32) -> Result<Text, JobError> {
-    let streams = streams(bytes).ok_or_else(|| failure::malformed("Outlook message"))?;
+pub(super) fn extract(bytes: &[u8], output: Output, inside: Inside) -> Result<Text, JobError> {
+    let streams = streams(bytes, inside.bounds)?;
     let message = Storage { streams: &streams, at: PathBuf::from("/"), codepage: 1252 };
     if message.is_encrypted() {
         return Err(failure::encrypted());
     }
-    Ok(Text::whole(message.render(output, depth)))
+    Ok(Text::whole(message.render(output, inside)?))
 }
 
-fn streams(bytes: &[u8]) -> Option<Streams> {
-    let mut file = CompoundFile::open(Cursor::new(bytes)).ok()?;
+fn streams(bytes: &[u8], bounds: &Bounds) -> Result<Streams, JobError> {
+    let malformed = || failure::malformed("Outlook message");
+    let mut file = CompoundFile::open(Cursor::new(bytes)).map_err(|_| malformed())?;
     let entries = file.walk().filter(cfb::Entry::is_stream);
     let paths: Vec<_> = entries.map(|entry| entry.path().to_owned()).collect();
+    bounds.add_parts(paths.len())?;
     let mut streams = Streams::new();
     for path in paths {
-        let mut content = Vec::new();
-        file.open_stream(&path).ok()?.read_to_end(&mut content).ok()?;
+        let stream = file.open_stream(&path).map_err(|_| malformed())?;
+        // Nothing is packed, but streams may share their sectors.
+        let content = bounds.read(stream)?.ok_or_else(malformed)?;
         streams.insert(path, content);
     }
-    Some(streams)
+    Ok(streams)
 }
 
 /// A message or an attachment inside the file.
@@ -74,7 +78,7 @@ struct Storage<'a> {
 }
 
 impl<'a> Storage<'a> {
-    fn render(mut self, output: Output, depth: u32) -> String {
+    fn render(mut self, output: Output, inside: Inside) -> Result<String, JobError> {
         let fixed = self.fixed_properties();
         let message = fixed.get(&MESSAGE_CODEPAGE).and_then(|&page| u32::try_from(page).ok());
         let internet = fixed.get(&INTERNET_CODEPAGE).and_then(|&page| u32::try_from(page).ok());
@@ -86,12 +90,12 @@ impl<'a> Storage<'a> {
         let sent = fixed.get(&SUBMIT_TIME).or_else(|| fixed.get(&DELIVERY_TIME));
         headers.add("Date", &sent.and_then(|&time| date(time)).unwrap_or_default());
         headers.add("Subject", &self.string(SUBJECT).unwrap_or_default());
-        let body = self.body(output, internet);
+        let body = self.body(output, internet)?;
         let mut text = format!("{}\n{}\n", headers.text, body.trim());
         for attached in self.attachments() {
-            text.push_str(&self.inside(attached).render_attachment(output, depth));
+            text.push_str(&self.inside(attached).render_attachment(output, inside)?);
         }
-        text
+        Ok(text)
     }
 
     /// Whether the body is in an attachment that only its reader can open.
@@ -112,16 +116,16 @@ impl<'a> Storage<'a> {
         Storage { streams: self.streams, at, codepage: self.codepage }
     }
 
-    fn render_attachment(&self, output: Output, depth: u32) -> String {
+    fn render_attachment(&self, output: Output, inside: Inside) -> Result<String, JobError> {
         let name = self.name();
         let message = self.at.join(stream(ATTACHMENT_DATA, OBJECT));
-        if depth < MAX_DEPTH && self.streams.contains_key(&message.join(PROPERTIES)) {
-            let text = self.inside(message).render(output, depth + 1);
-            return attached(&name, &text, output);
+        if self.streams.contains_key(&message.join(PROPERTIES)) {
+            let text = self.inside(message).render(output, inside.deeper()?)?;
+            return Ok(attached(&name, &text, output));
         }
         let content = self.read(&stream(ATTACHMENT_DATA, BINARY)).unwrap_or_default();
         let mime_type = self.string(ATTACHMENT_MIME_TYPE);
-        attachment(&name, mime_type, content, output, depth)
+        attachment(&name, mime_type, content, output, inside)
     }
 
     fn sender(&self) -> String {
@@ -135,7 +139,7 @@ impl<'a> Storage<'a> {
     }
 
     /// The richest body there is.
-    fn body(&self, output: Output, html_codepage: Option<u32>) -> String {
+    fn body(&self, output: Output, html_codepage: Option<u32>) -> Result<String, JobError> {
         if let Some(bytes) = self.read(&stream(HTML_BODY, BINARY)) {
             let declared = html_codepage.map(|page| charset::codepage_encoding(page).name());
             return html::render(&charset::decode(bytes, declared), output);
@@ -144,13 +148,13 @@ impl<'a> Storage<'a> {
             return html::render(&text, output);
         }
         if let Some(text) = self.string(BODY).filter(|text| !text.trim().is_empty()) {
-            return plain::newlines(&text);
+            return Ok(plain::newlines(&text));
         }
         let packed = self.read(&stream(COMPRESSED_RTF, BINARY));
         // The crate takes a whole header and honest lengths for granted.
         let unpacked = packed
             .and_then(|packed| catch_unwind(|| compressed_rtf::decompress_rtf(packed)).ok()?.ok());
-        unpacked.map(|text| rtf::render(text.as_bytes(), output)).unwrap_or_default()
+        unpacked.map_or_else(|| Ok(String::new()), |text| rtf::render(text.as_bytes(), output))
     }
 
     /// Folders of the attachments, in their order.

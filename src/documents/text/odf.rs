@@ -7,6 +7,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
 use super::archive::Archive;
+use super::bounds::{Bounds, MAX_MARKUP};
 use super::html::{escape, render};
 use super::{Output, Page, Text, charset, failure};
 use crate::sandbox::JobError;
@@ -15,8 +16,8 @@ use crate::sandbox::JobError;
 /// 16,384 columns with one empty cell.
 const MAX_REPEAT: usize = 64;
 
-pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
-    let mut archive = Archive::open(bytes)?;
+pub(super) fn extract(bytes: &[u8], output: Output, bounds: &Bounds) -> Result<Text, JobError> {
+    let mut archive = Archive::open(bytes, bounds)?;
     let manifest = archive.read("META-INF/manifest.xml")?.unwrap_or_default();
     if manifest.windows(15).any(|window| window == b"encryption-data") {
         return Err(failure::encrypted());
@@ -24,18 +25,20 @@ pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
     let malformed = || failure::malformed("OpenDocument file");
     let content = archive.read("content.xml")?.ok_or_else(malformed)?;
     let content = Content::read(&content).ok_or_else(malformed)?;
+    if content.too_large {
+        return Err(failure::too_large("repeats its cells too often"));
+    }
     if !content.pages.is_empty() {
-        let pages = content.pages.into_iter().enumerate().map(|(index, page)| Page {
-            number: index + 1,
-            title: page.title,
-            text: render(&page.html, output),
+        let pages = content.pages.into_iter().enumerate().map(|(index, page)| {
+            let text = render(&page.html, output)?;
+            Ok(Page { number: index + 1, title: page.title, text })
         });
-        return Ok(Text::of_pages(pages.collect()));
+        return Ok(Text::of_pages(pages.collect::<Result<_, JobError>>()?));
     }
     let styles = archive.read("styles.xml")?.unwrap_or_default();
     let styles = Content::read(&styles).unwrap_or_default();
     let html = [styles.header, content.html, styles.footer].concat();
-    Ok(Text::whole(render(&html, output)))
+    Ok(Text::whole(render(&html, output)?))
 }
 
 /// A sheet or slide.
@@ -59,6 +62,8 @@ struct Content {
     cells: Vec<(usize, usize)>,
     /// For each open heading, its level.
     headings: Vec<u32>,
+    /// Repeated cells within repeated cells grew beyond the bound.
+    too_large: bool,
 }
 
 impl Content {
@@ -173,7 +178,12 @@ impl Content {
         let Some((start, count)) = self.cells.pop() else { return };
         let cell = self.html.split_off(start);
         let most = if cell.trim().is_empty() && count > MAX_REPEAT { 1 } else { MAX_REPEAT };
-        for _ in 0..count.clamp(1, most) {
+        let count = count.clamp(1, most);
+        self.too_large |= self.html.len() + count * cell.len() > MAX_MARKUP;
+        if self.too_large {
+            return;
+        }
+        for _ in 0..count {
             let _ = write!(self.html, "<td>{cell}</td>");
         }
     }

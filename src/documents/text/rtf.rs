@@ -9,11 +9,14 @@ use super::{Output, Text, charset};
 use crate::sandbox::JobError;
 
 pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
-    Ok(Text::whole(render(bytes, output)))
+    Ok(Text::whole(render(bytes, output)?))
 }
 
 /// The text of an RTF document.
-pub(super) fn render(bytes: &[u8], output: Output) -> String {
+///
+/// # Errors
+/// `document_too_large` if its markup is nested too deep.
+pub(super) fn render(bytes: &[u8], output: Output) -> Result<String, JobError> {
     let mut reader = Reader { codepage: 1252, ..Reader::default() };
     reader.groups.push(Group { unicode_skip: 1, ..Group::default() });
     let mut tokens = Tokens { rest: bytes };

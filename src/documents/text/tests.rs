@@ -114,6 +114,7 @@ fn content_goes_before_name_and_declared_type() {
         name: Some("photo.png".into()),
         mime_type: Some("text/plain".into()),
         output: Output::Plain,
+        ..Options::default()
     };
     assert_eq!(extract(&bytes, &options).unwrap().mime_type, "application/pdf");
     assert_eq!(named("a.txt", b"{\\rtf1 Hello}").unwrap().mime_type, "application/rtf");

@@ -5,10 +5,13 @@
 mod plain;
 mod table;
 
-use super::{Options, Output, Text, charset, detect};
+use std::rc::Rc;
+
+use super::bounds::MAX_NESTING;
+use super::{Options, Output, Text, charset, detect, failure};
 use crate::sandbox::JobError;
 use htmd::element_handler::Handlers;
-use htmd::{Element, HtmlToMarkdown};
+use htmd::{Element, HtmlToMarkdown, Node};
 
 /// Elements whose content is not shown.
 const HIDDEN: [&str; 6] = ["script", "style", "template", "noscript", "iframe", "object"];
@@ -16,11 +19,14 @@ const HIDDEN: [&str; 6] = ["script", "style", "template", "noscript", "iframe", 
 pub(super) fn extract(bytes: &[u8], options: &Options) -> Result<Text, JobError> {
     let declared = meta_charset(bytes).or_else(|| detect::declared_charset(options));
     let html = charset::decode(bytes, declared.as_deref());
-    Ok(Text::whole(render(&html, options.output)))
+    Ok(Text::whole(render(&html, options.output)?))
 }
 
 /// The text of an HTML document or fragment.
-pub(super) fn render(html: &str, output: Output) -> String {
+///
+/// # Errors
+/// `document_too_large` if its elements are nested too deep.
+pub(super) fn render(html: &str, output: Output) -> Result<String, JobError> {
     let converter = HtmlToMarkdown::builder()
         .skip_tags(HIDDEN.to_vec())
         .add_handler(vec!["table"], |handlers: &dyn Handlers, element: Element| {
@@ -32,11 +38,25 @@ pub(super) fn render(html: &str, output: Output) -> String {
             attribute(&element, "value")
         })
         .build();
-    let Ok(tree) = converter.html_to_tree(html) else { return String::new() };
-    match output {
+    let Ok(tree) = converter.html_to_tree(html) else { return Ok(String::new()) };
+    if is_deeper(&tree, MAX_NESTING) {
+        let what = format!("has elements in each other, more than {MAX_NESTING} deep");
+        return Err(failure::too_large(&what));
+    }
+    Ok(match output {
         Output::Markdown => converter.tree_to_markdown(&tree),
         Output::Plain | Output::Layout => plain::render(&tree),
+    })
+}
+
+/// Whether nodes stand in each other more than `most` deep. It goes level by
+/// level: whoever goes from a node into its children needs stack for each.
+fn is_deeper(tree: &Rc<Node>, most: usize) -> bool {
+    let mut level = vec![Rc::clone(tree)];
+    for _ in 0..most {
+        level = level.iter().flat_map(|node| node.children.borrow().clone()).collect();
     }
+    !level.is_empty()
 }
 
 /// A link is kept where it has a text: icons have none.

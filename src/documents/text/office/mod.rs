@@ -8,10 +8,16 @@ use undoc::model::{Block, Document, Paragraph, Section, Table};
 use undoc::render::{RenderOptions, render_section_to_string, to_markdown};
 use undoc::{Error, FormatType};
 
+use super::archive::Archive;
+use super::bounds::Bounds;
 use super::{Output, Page, Text, failure};
 use crate::sandbox::JobError;
 
-pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
+pub(super) fn extract(bytes: &[u8], output: Output, bounds: &Bounds) -> Result<Text, JobError> {
+    // The older formats are no archives, and as large as they are.
+    if bytes.starts_with(b"PK") {
+        Archive::open(bytes, bounds)?.check()?;
+    }
     let mut document = undoc::parse_bytes(bytes).map_err(|error| match error {
         Error::Encrypted => failure::encrypted(),
         Error::UnsupportedFormat(_) => failure::unsupported("this Office format is too old"),
@@ -22,7 +28,7 @@ pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
         document.sections.iter_mut().for_each(|slide| slide.name = None);
     }
     if document.format == FormatType::Pptx
-        && let Some(notes) = notes::read(bytes)
+        && let Some(notes) = notes::read(bytes, bounds)
     {
         for (slide, notes) in document.sections.iter_mut().zip(notes) {
             slide.notes = (!notes.is_empty()).then_some(notes);

@@ -8,13 +8,14 @@ use quick_xml::events::Event;
 use undoc::model::Paragraph;
 
 use super::super::archive::Archive;
+use super::super::bounds::Bounds;
 use super::super::charset;
 use super::super::xml::{elements, resolve};
 
 /// The notes of each slide, in the order of the slides; none if the package
 /// does not say.
-pub(super) fn read(bytes: &[u8]) -> Option<Vec<Vec<Paragraph>>> {
-    let mut archive = Archive::open(bytes).ok()?;
+pub(super) fn read(bytes: &[u8], bounds: &Bounds) -> Option<Vec<Vec<Paragraph>>> {
+    let mut archive = Archive::open(bytes, bounds).ok()?;
     let presentation = archive.read("ppt/presentation.xml").ok()??;
     let parts = relationships(&mut archive, "ppt/_rels/presentation.xml.rels")?;
     let ids = elements(&presentation).into_iter().filter(|element| element.name == "sldId");

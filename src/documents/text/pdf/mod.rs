@@ -14,14 +14,16 @@ use unpdf::{Document, Error, FormField, ParseOptions};
 use super::{Output, Page, Text, failure};
 use crate::sandbox::JobError;
 
-pub(super) fn extract(bytes: &[u8], output: Output) -> Result<Text, JobError> {
-    let mut reading = match contained(|| first_reading(bytes, output)) {
+/// Reads it; by the second reader alone if the first one died of it.
+pub(super) fn extract(bytes: &[u8], output: Output, second_reader: bool) -> Result<Text, JobError> {
+    let first = || contained(|| first_reading(bytes, output));
+    let mut reading = match if second_reader { None } else { first() } {
         Some(Ok(reading)) => reading,
         Some(Err(Error::Encrypted | Error::InvalidPassword)) => return Err(failure::encrypted()),
         Some(Err(_)) | None => Reading { lossy: true, ..Reading::default() },
     };
     let pages = &mut reading.pages;
-    if output == Output::Layout {
+    if output == Output::Layout && !second_reader {
         lay_out(pages, &contained(|| layouts(bytes)).unwrap_or_default());
     }
     if reading.lossy || letters(pages) == 0 {
