@@ -122,7 +122,7 @@ mod tests {
                     assert!(overlap > 0 || start >= reached);
                     reached = chunk["end"].as_u64().unwrap();
                 }
-                assert_eq!(reached as usize, text.chars().count());
+                assert_eq!(usize::try_from(reached), Ok(text.chars().count()));
             }
         }
     }
