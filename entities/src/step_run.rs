@@ -20,19 +20,20 @@ pub struct Model {
     /// The execution's attempt that recorded it; 0 if it was taken over from
     /// the execution that this one repeats.
     pub attempt: i32,
-    /// The output, as JSON, if it is small.
+    /// The output, as JSON, if it is small; an empty text if the step was passed
+    /// over, and the next one got what it got.
     #[sea_orm(column_type = "Text", nullable)]
     pub output: Option<String>,
     /// The output in the document store, if it is large.
     pub output_hash: Option<String>,
-    /// Why the step failed, as JSON.
+    /// Why the step failed, as JSON. With an output, its document went on.
     #[sea_orm(column_type = "Text", nullable)]
     pub error: Option<String>,
     /// When the step began.
     pub started_at: DateTimeUtc,
     /// When the step ended.
     pub ended_at: DateTimeUtc,
-    /// How often that attempt tried it, at least 1.
+    /// How often that attempt tried it; 0 if it was not to run.
     pub tries: i32,
 }
 

@@ -210,7 +210,7 @@ impl ApiComponent for EventStream {
             description: "Events `status`, `document` and `step` with JSON as `data`: \
                 `execution_id` and `at`; `status`, or `document` (its position), `file`, `state` \
                 and `attempt`, and for a step `step`, its id, and at its end `tries`; `error` with `code` and `detail`. \
-                A `state` is `started`, `completed`, `failed` or `stopped`."
+                A `state` is `started`, `completed`, `skipped`, `failed` or `stopped`."
                 .into(),
             headers: described(&[]),
             content: [("text/event-stream".to_owned(), media)].into(),
@@ -331,6 +331,7 @@ pub(super) fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Started => "started",
         Stage::Completed => "completed",
+        Stage::Skipped => "skipped",
         Stage::Failed => "failed",
         Stage::Stopped => "stopped",
     }

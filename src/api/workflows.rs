@@ -66,6 +66,9 @@ pub struct StepWrite {
     uses: String,
     /// JSON pointer (RFC 6901) into the context that selects what the step works on; the output of the step before it if absent.
     input: Option<String>,
+    /// Expression of minijinja that says whether it runs, such as `input.total > 100`; where it does not, the next step gets what this one would have got.
+    #[schemars(length(max = 4096))]
+    when: Option<String>,
     /// The kind's parameters: an object.
     with: Option<Value>,
     /// When it is tried again; as the deployment says if absent. What it leaves out has its default.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::lifecycle::{self, Status};
 use crate::clock;
 use crate::steps::StepError;
+use crate::store::records::Given;
 
 /// The place of an event in the order of its execution's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +82,8 @@ pub enum State {
     Started,
     /// It ended well.
     Completed,
+    /// It was passed over, for its condition or its error.
+    Skipped,
     /// It failed.
     Failed,
     /// The execution was cancelled before it ended.
@@ -164,12 +167,46 @@ pub struct Interrupted {
     pub tries: i32,
 }
 
+/// What came of a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepOutcome<'a> {
+    /// What it gave to those after it.
+    pub(super) given: Given,
+    /// Why it failed.
+    pub(super) error: Option<&'a Value>,
+    /// Whether no other step follows.
+    pub(super) is_last: bool,
+}
+
+impl StepOutcome<'_> {
+    /// How the step ended.
+    pub(super) fn state(&self) -> State {
+        match self.given {
+            Given::Unchanged => State::Skipped,
+            _ => State::of(self.error),
+        }
+    }
+
+    /// Whether the step's failure is its document's.
+    pub(super) fn is_fatal(&self) -> bool {
+        self.given == Given::Nothing && self.error.is_some()
+    }
+
+    /// How its document ended with it, if it did.
+    pub(super) fn document(&self) -> Option<State> {
+        match self.is_fatal() {
+            true => Some(self.state()),
+            false => self.is_last.then_some(State::Completed),
+        }
+    }
+}
+
 /// How a step that ran is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StepEnd {
     /// When it ended.
     pub(super) at: DateTime<Utc>,
-    /// How often it was tried.
+    /// How often it was tried; 0 if it was not to run.
     pub(super) tries: i32,
 }
 
@@ -204,22 +241,19 @@ impl Log {
     }
 
     /// A document ends with its last step, a microsecond later.
-    fn end_step(
-        &mut self,
-        document: usize,
-        step: usize,
-        closes: bool,
-        error: Option<&Value>,
-    ) -> StepEnd {
-        let micros = self.take(1 + i64::from(closes));
-        let state = State::of(error);
-        let error = error.map(|error| Arc::new(error.clone()));
-        let tries = self.tries_of(document);
+    fn end_step(&mut self, document: usize, step: usize, outcome: StepOutcome<'_>) -> StepEnd {
+        let end = outcome.document();
+        let micros = self.take(1 + i64::from(end.is_some()));
+        let state = outcome.state();
+        let error = outcome.error.map(|error| Arc::new(error.clone()));
+        let was_to_run = state != State::Skipped || error.is_some();
+        let tries = if was_to_run { self.tries_of(document) } else { 0 };
         self.push(micros, What::Step(document, step, state), error.clone(), false);
         if let Some(event) = self.events.last_mut() {
             event.tries = tries;
         }
-        if closes {
+        if let Some(state) = end {
+            let error = error.filter(|_| outcome.is_fatal());
             self.push(micros + 1, What::Document(document, state), error, false);
         }
         StepEnd { at: time_of(micros), tries }
@@ -316,19 +350,18 @@ impl EventLog {
         self.0.borrow().tries_of(document)
     }
 
-    /// A step ended, and its document with it if it `closes` it; not to be
+    /// A step ended, and its document with it if nothing follows; not to be
     /// seen before [`Self::settle`]. None if the execution is about to end.
     pub(super) fn end_step(
         &self,
         document: usize,
         step: usize,
-        closes: bool,
-        error: Option<&Value>,
+        outcome: StepOutcome<'_>,
     ) -> Option<StepEnd> {
         let mut ended = None;
         self.0.send_if_modified(|log| {
             if !log.closed {
-                ended = Some(log.end_step(document, step, closes, error));
+                ended = Some(log.end_step(document, step, outcome));
             }
             false
         });
@@ -391,8 +424,9 @@ impl EventLog {
                     _ => {}
                 }
             }
+            let outcome = StepOutcome { given: Given::Nothing, error: Some(error), is_last: false };
             for (document, (step, began)) in open {
-                let StepEnd { at, tries } = log.end_step(document, step, true, Some(error));
+                let StepEnd { at, tries } = log.end_step(document, step, outcome);
                 let started_at = began.time();
                 interrupted.push(Interrupted { document, step, started_at, ended_at: at, tries });
             }

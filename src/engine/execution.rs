@@ -22,6 +22,7 @@ use super::walk::{error_value, number};
 use crate::steps::StepError;
 use crate::store::StoreError;
 use crate::store::committer::{Claim, CommitError, Ending, StepRow, Write};
+use crate::store::records::PASSED_OVER;
 use crate::usage::Subject;
 
 /// What is to run.
@@ -281,8 +282,8 @@ async fn persist(context: &Context, entry: &Entry, claim: Claim, ending: Ending)
                 ending.result = None;
                 ending.result_hash = None;
                 // What the step gave may be what cannot be stored.
-                for step in &mut ending.steps {
-                    step.output = None;
+                for step in ending.steps.iter_mut().filter(|step| step.error.is_none()) {
+                    step.output.take_if(|output| output != PASSED_OVER);
                 }
                 let error = json!({"code": "result_unstorable", "detail": "the result could not be stored"});
                 ending.error = Some(error.to_string());

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Engine;
-use super::events::{Event, EventId, Reader, State, What, accepted, begun};
+use super::events::{Event, EventId, Reader, State, StepOutcome, What, accepted, begun};
 use super::lifecycle;
 use super::result::NO_DOCUMENT;
 use crate::steps::DocumentRef;
@@ -268,13 +268,14 @@ fn of_step(mark: &StepMark, opens: bool, length: usize, events: &mut Vec<Event>)
     add(began, What::Step(document, step, State::Started), None, 0);
     let error: Option<Arc<serde_json::Value>> =
         mark.error.as_deref().and_then(|text| serde_json::from_str(text).ok()).map(Arc::new);
-    let state = State::of(error.as_deref());
-    let closes = error.is_some() || step + 1 == length;
-    add(ended, What::Step(document, step, state), error.clone(), mark.tries);
-    if closes {
-        add(ended.shifted(1), What::Document(document, state), error, 0);
+    let outcome =
+        StepOutcome { given: mark.given, error: error.as_deref(), is_last: step + 1 == length };
+    let (is_fatal, end) = (outcome.is_fatal(), outcome.document());
+    add(ended, What::Step(document, step, outcome.state()), error.clone(), mark.tries);
+    if let Some(state) = end {
+        add(ended.shifted(1), What::Document(document, state), error.filter(|_| is_fatal), 0);
     }
-    closes
+    end.is_some()
 }
 
 #[cfg(test)]
@@ -282,6 +283,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+    use crate::store::records::Given;
 
     fn mark(document: i32, step: i32, from: i64, to: i64) -> StepMark {
         StepMark {
@@ -290,6 +292,7 @@ mod tests {
             step_id: "s".into(),
             attempt: 1,
             output_hash: None,
+            given: Given::Output,
             error: None,
             started_at: DateTime::from_timestamp_micros(from).unwrap(),
             ended_at: DateTime::from_timestamp_micros(to).unwrap(),

@@ -11,11 +11,12 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::flow;
 use super::retry::Retry;
 use super::settings::Settings;
 use crate::schema::Schema;
 use crate::steps::extract_text::ExtractTextStep;
-use crate::steps::{self, KINDS, Step, StepKind};
+use crate::steps::{self, Condition, KINDS, Step, StepKind};
 use crate::store::committer::Notice;
 
 /// Steps in one workflow.
@@ -40,6 +41,9 @@ pub struct StepDefinition {
     /// works on; the output of the step before it if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
+    /// Expression of minijinja that says whether it runs; it does if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// The kind's parameters.
     #[serde(default = "no_parameters")]
     pub with: Value,
@@ -63,6 +67,7 @@ impl StepDefinition {
         self.id() == other.id()
             && self.uses == other.uses
             && self.input == other.input
+            && self.when == other.when
             && self.with == other.with
     }
 }
@@ -82,6 +87,8 @@ pub struct PlannedStep {
     pub uses: String,
     /// JSON pointer to what it works on.
     pub input: Option<String>,
+    /// Whether it runs; it does if absent.
+    pub when: Option<Condition>,
     /// When it is tried again; as the deployment says if absent.
     pub retry: Option<Retry>,
     /// Time for one try; as long as the execution has if absent.
@@ -129,11 +136,16 @@ impl Plan {
                 faults.push((format!("{place}.input"), cure.into()));
             }
             faults.extend(out_of_range(&place, definition));
+            let when = flow::condition(&place, definition).unwrap_or_else(|found| {
+                faults.extend(found);
+                None
+            });
             match build(&place, definition) {
                 Ok(step) => planned.push(PlannedStep {
                     id,
                     uses: definition.uses.clone(),
                     input: definition.input.clone(),
+                    when,
                     retry: definition.retry.clone(),
                     timeout: definition
                         .timeout_seconds

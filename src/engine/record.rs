@@ -1,12 +1,14 @@
 //! How a step ended, written down before anything follows it.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 
+use super::events::StepOutcome;
+use super::flow::Ended;
 use super::run::{Job, STORE_AWAY, put_large, refresh};
 use super::walk::{error_value, number};
 use crate::steps::StepError;
 use crate::store::committer::{CommitError, StepRow, Write};
+use crate::store::records::{Given, PASSED_OVER};
 
 /// What came of recording.
 pub(super) enum Recorded {
@@ -19,37 +21,44 @@ pub(super) enum Recorded {
 /// Another node owns the execution now, or the execution is about to end.
 pub(super) struct Lost;
 
-/// What is stored of an outcome.
+/// What a row keeps of what a step gave.
 struct Stored {
+    given: Given,
     output: Option<String>,
     output_hash: Option<String>,
-    error: Option<StepError>,
 }
 
 impl Stored {
-    fn failed(error: StepError) -> Self {
-        Self { output: None, output_hash: None, error: Some(error) }
+    fn inline(given: Given, output: Option<String>) -> Self {
+        Self { given, output, output_hash: None }
     }
 
     /// Large outputs go to the document store.
-    async fn of(job: &Job, outcome: &Result<Value, StepError>) -> Self {
-        let value = match outcome {
-            Ok(value) => value,
-            Err(error) => return Self::failed(error.clone()),
+    ///
+    /// # Errors
+    /// If that refuses.
+    async fn of(job: &Job, ended: &Ended) -> Result<Self, StepError> {
+        let value = match ended {
+            Ended::Gave(value) => value,
+            Ended::Skipped(_) => {
+                return Ok(Self::inline(Given::Unchanged, Some(PASSED_OVER.into())));
+            }
+            Ended::Failed(_) => return Ok(Self::inline(Given::Nothing, None)),
         };
         let text = value.to_string();
         if text.len() <= job.context.config.inline_bytes {
-            return Self { output: Some(text), output_hash: None, error: None };
+            return Ok(Self::inline(Given::Output, Some(text)));
         }
         match put_large(&job.context, text).await {
-            Ok(hash) => Self { output: None, output_hash: Some(hash), error: None },
-            Err(detail) => Self::failed(StepError::transient("document_store_unavailable", detail)),
+            Ok(hash) => Ok(Self { given: Given::Output, output: None, output_hash: Some(hash) }),
+            Err(detail) => Err(StepError::transient("document_store_unavailable", detail)),
         }
     }
 }
 
-/// Records how a step ended, before the next one starts. An `outcome` that
-/// cannot be stored becomes the failure that is recorded instead.
+/// Records how a step ended, before the next one starts; returns it with what
+/// came of recording. An output that cannot be stored is a failure, which is
+/// recorded instead.
 ///
 /// The last step of an execution's only document goes into the commit of the
 /// end that follows it at once.
@@ -58,17 +67,22 @@ pub(super) async fn record(
     document: usize,
     step: usize,
     started_at: DateTime<Utc>,
-    outcome: &mut Result<Value, StepError>,
-) -> Result<Recorded, Lost> {
+    mut ended: Ended,
+) -> Result<(Ended, Recorded), Lost> {
     let events = &job.live.events;
-    let mut stored = Stored::of(job, outcome).await;
     loop {
-        let error = stored.error.as_ref().map(error_value);
-        let closes = error.is_some() || step + 1 == job.plan.steps.len();
-        let end = events.end_step(document, step, closes, error.as_ref()).ok_or(Lost)?;
-        if let Some(error) = &stored.error {
-            *outcome = Err(error.clone());
-        }
+        let mut stored = match Stored::of(job, &ended).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                ended = Ended::Failed(error);
+                continue;
+            }
+        };
+        let error = ended.error().map(error_value);
+        let is_last = step + 1 == job.plan.steps.len();
+        let outcome = StepOutcome { given: stored.given, error: error.as_ref(), is_last };
+        let closes = outcome.document().is_some();
+        let end = events.end_step(document, step, outcome).ok_or(Lost)?;
         let row = StepRow {
             execution_id: job.claim.execution_id,
             document_index: number(document),
@@ -83,17 +97,17 @@ pub(super) async fn record(
             tries: end.tries,
         };
         if closes && job.is_single {
-            return Ok(Recorded::WithEnd(Box::new(row)));
+            return Ok((ended, Recorded::WithEnd(Box::new(row))));
         }
         match write(job, row).await {
             Ok(()) => {
                 events.settle(document, end.at);
-                return Ok(Recorded::Committed);
+                return Ok((ended, Recorded::Committed));
             }
-            Err(CommitError::Refused(_)) if stored.error.is_none() => {
+            Err(CommitError::Refused(_)) if error.is_none() => {
                 events.take_back(document);
                 let detail = "the step's output could not be stored";
-                stored = Stored::failed(StepError::permanent("output_unstorable", detail));
+                ended = Ended::Failed(StepError::permanent("output_unstorable", detail));
             }
             Err(_) => return Err(Lost),
         }

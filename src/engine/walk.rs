@@ -6,13 +6,16 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::flow::Ended;
+use super::plan::PlannedStep;
 use super::record::{Lost, Recorded, record};
 use super::run::Job;
 use super::tries;
 use crate::clock;
 use crate::documents::Hash;
-use crate::steps::{DocumentRef, StepContext, StepError, StepScope};
+use crate::steps::{DocumentRef, StepContext, StepError, StepScope, offload};
 use crate::store::committer::StepRow;
+use crate::store::records::PASSED_OVER;
 
 /// Largest recorded output that is read back.
 const MAX_OUTPUT_BYTES: u64 = 1 << 30;
@@ -130,8 +133,10 @@ impl Walk {
         for (step_index, planned) in job.plan.steps.iter().enumerate() {
             let output = match self.recorded(step_index).await {
                 Some(output) => output?,
-                None => self.run_and_record(step_index, &data, previous).await?,
+                None => self.run_and_record(step_index, planned, &data, &previous).await?,
             };
+            job.live.progress.send_modify(|progress| progress.steps_done += 1);
+            let Some(output) = output else { continue };
             if planned.uses == "extract_text" && self.extracted_text.is_none() {
                 self.extracted_text =
                     output.get("text").and_then(Value::as_str).map(ToOwned::to_owned);
@@ -143,7 +148,6 @@ impl Walk {
                 outputs.insert(planned.id.clone(), output.clone());
             }
             previous = Arc::new(output);
-            job.live.progress.send_modify(|progress| progress.steps_done += 1);
         }
         Ok(Arc::unwrap_or_clone(previous))
     }
@@ -170,22 +174,23 @@ impl Walk {
         })
     }
 
-    /// What an earlier attempt recorded of a step, or was taken over of it. An output that cannot be
-    /// read is none: steps are safe to repeat.
-    async fn recorded(&mut self, step_index: usize) -> Option<Result<Value, StepError>> {
+    /// What an earlier attempt recorded of a step, or was taken over of it: an output, or none if it
+    /// was passed over. One that cannot be read is not recorded: steps are safe to repeat.
+    async fn recorded(&mut self, step_index: usize) -> Option<Result<Option<Value>, StepError>> {
         let job = Arc::clone(&self.job);
         let row = job.recorded.get(&(number(self.index), number(step_index)))?;
         self.opened |= row.attempt > 0;
-        if let Some(error) = &row.error {
-            return Some(Err(recorded_error(error)));
+        match (&row.output, &row.output_hash, &row.error) {
+            (None, None, Some(error)) => Some(Err(recorded_error(error))),
+            (Some(text), ..) if text == PASSED_OVER => Some(Ok(None)),
+            (Some(text), ..) => serde_json::from_str(text).ok().map(|output| Ok(Some(output))),
+            (None, hash, _) => {
+                let hash = hash.as_ref()?.parse::<Hash>().ok()?;
+                let documents = &job.context.services.documents;
+                let bytes = documents.read(hash, MAX_OUTPUT_BYTES).await.ok()?;
+                serde_json::from_slice(&bytes).ok().map(|output| Ok(Some(output)))
+            }
         }
-        if let Some(text) = &row.output {
-            return serde_json::from_str(text).ok().map(Ok);
-        }
-        let hash = row.output_hash.as_ref()?.parse::<Hash>().ok()?;
-        let documents = &job.context.services.documents;
-        let bytes = documents.read(hash, MAX_OUTPUT_BYTES).await.ok()?;
-        serde_json::from_slice(&bytes).ok().map(Ok)
     }
 
     /// A step that is stopped with its execution is left open: the end of the
@@ -193,14 +198,23 @@ impl Walk {
     async fn run_and_record(
         &mut self,
         step_index: usize,
+        planned: &PlannedStep,
         data: &Arc<Value>,
-        previous: Arc<Value>,
-    ) -> Result<Value, Interruption> {
+        previous: &Arc<Value>,
+    ) -> Result<Option<Value>, Interruption> {
         let job = Arc::clone(&self.job);
         let opens = !std::mem::replace(&mut self.opened, true);
         let started_at = job.live.events.begin_step(self.index, step_index, opens).ok_or(Lost)?;
-        let mut output = self.run(step_index, data, previous).await;
-        if let Some(planned) = job.plan.steps.get(step_index) {
+        let input = match &planned.input {
+            Some(pointer) => data.pointer(pointer).cloned().map(Arc::new),
+            None => Some(Arc::clone(previous)),
+        };
+        let ended = match applies(planned, input.as_ref(), data).await {
+            Ok(true) => Ended::of(self.run(planned, data, input).await),
+            Ok(false) => Ended::Skipped(None),
+            Err(error) => Ended::Failed(error),
+        };
+        if !matches!(ended, Ended::Skipped(None)) {
             let seconds = seconds_between(started_at, clock::now());
             let tries = job.live.events.tries(self.index);
             self.steps.push(StepTime { id: planned.id.clone(), seconds, tries });
@@ -208,29 +222,26 @@ impl Walk {
         if job.cancel.is_cancelled() {
             return Err(StepError::cancelled().into());
         }
-        match record(&job, self.index, step_index, started_at, &mut output).await? {
-            Recorded::Committed => {}
-            Recorded::WithEnd(row) => self.unrecorded = Some(*row),
+        let (ended, recorded) = record(&job, self.index, step_index, started_at, ended).await?;
+        if let Recorded::WithEnd(row) = recorded {
+            self.unrecorded = Some(*row);
         }
-        Ok(output?)
+        Ok(ended.into_output()?)
     }
 
     /// A step is told of a cancel and has its grace to end; who ignores it is
     /// dropped with the whole walk when the grace is over.
     async fn run(
         &self,
-        step_index: usize,
+        planned: &PlannedStep,
         data: &Arc<Value>,
-        previous: Arc<Value>,
+        input: Option<Arc<Value>>,
     ) -> Result<Value, StepError> {
         let job = &self.job;
-        let planned = job.plan.steps.get(step_index).ok_or_else(StepError::crashed)?;
-        let input = match &planned.input {
-            Some(pointer) => Arc::new(data.pointer(pointer).cloned().ok_or_else(|| {
-                StepError::bad_input(format!("nothing at {pointer}, the input of `{}`", planned.id))
-            })?),
-            None => previous,
-        };
+        let input = input.ok_or_else(|| {
+            let pointer = planned.input.as_deref().unwrap_or_default();
+            StepError::bad_input(format!("nothing at {pointer}, the input of `{}`", planned.id))
+        })?;
         let context = StepContext {
             scope: StepScope {
                 org_id: job.org_id.clone(),
@@ -249,6 +260,18 @@ impl Walk {
     }
 }
 
+/// Whether a step is to run. What is not there is no fault: a step may wait for
+/// the output of one that was passed over.
+async fn applies(
+    planned: &PlannedStep,
+    input: Option<&Arc<Value>>,
+    data: &Arc<Value>,
+) -> Result<bool, StepError> {
+    let Some(condition) = planned.when.clone() else { return Ok(true) };
+    let (input, data) = (input.cloned(), Arc::clone(data));
+    offload(move || condition.holds(input.as_deref(), &data)).await
+}
+
 /// A step panicked: it failed, and its document with it.
 async fn crashed(
     job: &Job,
@@ -256,20 +279,22 @@ async fn crashed(
     document: Option<DocumentRef>,
     started_at: DateTime<Utc>,
 ) -> DocumentOutcome {
-    let mut output = Err(StepError::crashed());
     let recorded = match job.live.events.open_step(index) {
-        Some((step, began)) => record(job, index, step, began, &mut output).await,
-        None => Ok(Recorded::Committed),
+        Some((step, began)) => {
+            let ended = Ended::Failed(StepError::crashed());
+            Some(record(job, index, step, began, ended).await)
+        }
+        None => None,
     };
-    let lost = recorded.is_err();
+    let lost = matches!(recorded, Some(Err(Lost)));
     let unrecorded = match recorded {
-        Ok(Recorded::WithEnd(row)) => Some(*row),
+        Some(Ok((_, Recorded::WithEnd(row)))) => Some(*row),
         _ => None,
     };
     DocumentOutcome {
         id: document.as_ref().map_or(job.claim.execution_id, |document| document.id),
         document,
-        output,
+        output: Err(StepError::crashed()),
         extracted_text: None,
         steps: Vec::new(),
         started_at,

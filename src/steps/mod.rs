@@ -27,6 +27,7 @@ pub use context::{DocumentRef, Services, StepContext, StepScope};
 pub use error::{ParamError, StepError};
 pub use reference::Reference;
 pub use registry::{KINDS, Kind, build, kind};
+pub use rendering::Condition;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use minijinja::value::{Serde, Value as TemplateValue};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
@@ -12,6 +13,9 @@ use super::{ParamError, StepError};
 
 /// Bytes of a template's source.
 const MAX_SOURCE_BYTES: usize = 64 * 1024;
+
+/// Bytes of a condition.
+const MAX_CONDITION_BYTES: usize = 4 * 1024;
 
 /// Work of one rendering: an instruction is one unit, so are 64 bytes of data.
 const FUEL: u64 = 1_000_000;
@@ -34,10 +38,7 @@ impl Renderer {
             let detail = format!("the template is longer than {MAX_SOURCE_BYTES} bytes");
             return Err(ParamError::at(param, detail));
         }
-        let mut environment = Environment::new();
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
+        let mut environment = environment(UndefinedBehavior::Strict);
         environment.add_template_owned(NAME, source).map_err(|error| {
             let line = error.line().unwrap_or(1);
             let detail = error.detail().unwrap_or("it cannot be compiled");
@@ -66,6 +67,57 @@ impl Renderer {
     }
 }
 
+/// Nothing is escaped, and work is bounded.
+fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_undefined_behavior(undefined);
+    environment.set_fuel(Some(FUEL));
+    environment
+}
+
+/// An expression that holds or does not. What is not there is false, as deep
+/// as it is looked for.
+#[derive(Debug, Clone)]
+pub struct Condition(Arc<(Environment<'static>, String)>);
+
+impl Condition {
+    /// Checks `source`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for its author.
+    pub fn compile(source: &str) -> Result<Self, String> {
+        if source.len() > MAX_CONDITION_BYTES {
+            return Err(format!("the condition is longer than {MAX_CONDITION_BYTES} bytes"));
+        }
+        let environment = environment(UndefinedBehavior::Chainable);
+        if let Err(error) = environment.compile_expression(source) {
+            let detail = error.detail().unwrap_or("it cannot be compiled");
+            return Err(format!("an expression such as `input.total > 100`; {detail}"));
+        }
+        Ok(Self(Arc::new((environment, source.to_owned()))))
+    }
+
+    /// Whether it holds of what a template sees; there may be no input.
+    ///
+    /// # Errors
+    /// `condition_failed`, without values.
+    pub fn holds(&self, input: Option<&Value>, data: &Value) -> Result<bool, StepError> {
+        let (environment, source) = &*self.0;
+        let variables = input.map_or_else(|| named(data).collect(), |input| variables(input, data));
+        // Compiled at each use: what is compiled would borrow from both.
+        let expression = environment.compile_expression(source);
+        let found = expression.and_then(|expression| expression.eval(variables));
+        found.map(|value| value.is_true()).map_err(|error| {
+            let detail = match error.kind() {
+                ErrorKind::OutOfFuel => "the condition needs more work than it may do".to_owned(),
+                kind => format!("the condition cannot be told on this input: {kind}"),
+            };
+            StepError::permanent("condition_failed", detail)
+        })
+    }
+}
+
 /// What a template sees: `input`, and every key of the step's `data`.
 pub fn variables(input: &Value, data: &Value) -> TemplateValue {
     variables_with(input, data, None)
@@ -78,12 +130,14 @@ pub fn variables_with(
     more: impl IntoIterator<Item = (String, TemplateValue)>,
 ) -> TemplateValue {
     let input = ("input".to_owned(), TemplateValue::from(Serde(input)));
-    let data = data.as_object().into_iter().flatten().filter(|(name, _)| *name != "input");
-    let data = data.map(|(name, value)| (name.clone(), TemplateValue::from(Serde(value))));
-    let mut variables: BTreeMap<String, TemplateValue> =
-        std::iter::once(input).chain(data).collect();
+    let mut variables: BTreeMap<String, TemplateValue> = named(data).chain([input]).collect();
     variables.extend(more);
     variables.into()
+}
+
+fn named(data: &Value) -> impl Iterator<Item = (String, TemplateValue)> {
+    let data = data.as_object().into_iter().flatten();
+    data.map(|(name, value)| (name.clone(), TemplateValue::from(Serde(value))))
 }
 
 /// Minijinja's own detail can quote values, so only its kind and line go out.

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use millrace_entities::enums::Status;
 use millrace_entities::{deployment, execution, execution_tag, former_deployment, step_run};
-use sea_orm::sea_query::{Query, SelectStatement, UnionType};
+use sea_orm::sea_query::{
+    CaseStatement, Expr, ExprTrait, Query, SelectStatement, SimpleExpr, UnionType,
+};
 use sea_orm::{
-    ColumnTrait, DerivePartialModel, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select,
+    ColumnTrait, DeriveActiveEnum, DerivePartialModel, EntityTrait, EnumIter, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Select,
 };
 use uuid::Uuid;
 
@@ -66,6 +68,47 @@ impl Summary {
     }
 }
 
+/// What stands for the output of a step that was passed over: no JSON, and not
+/// the null of a row without output.
+pub const PASSED_OVER: &str = "";
+
+/// What a recorded step gave to those after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "i32", db_type = "Integer")]
+pub enum Given {
+    /// Nothing: it failed, and its document with it.
+    #[sea_orm(num_value = 0)]
+    Nothing,
+    /// What it got: it was passed over.
+    #[sea_orm(num_value = 1)]
+    Unchanged,
+    /// An output, or the error it went on with.
+    #[sea_orm(num_value = 2)]
+    Output,
+}
+
+impl Given {
+    /// What a row says.
+    pub fn of(row: &step_run::Model) -> Self {
+        match &row.output {
+            Some(output) if output == PASSED_OVER => Self::Unchanged,
+            None if row.output_hash.is_none() => Self::Nothing,
+            _ => Self::Output,
+        }
+    }
+
+    /// As [`Self::of`], in SQL.
+    fn column() -> SimpleExpr {
+        use step_run::Column;
+        let nothing = Column::Output.is_null().and(Column::OutputHash.is_null());
+        CaseStatement::new()
+            .case(Column::Output.eq(PASSED_OVER), Expr::val(Self::Unchanged as i32))
+            .case(nothing, Expr::val(Self::Nothing as i32))
+            .finally(Expr::val(Self::Output as i32))
+            .into()
+    }
+}
+
 /// A recorded step without its output.
 #[derive(Debug, Clone, DerivePartialModel)]
 #[sea_orm(entity = "step_run::Entity")]
@@ -76,6 +119,8 @@ pub struct StepMark {
     pub step_id: String,
     pub attempt: i32,
     pub output_hash: Option<String>,
+    #[sea_orm(from_expr = "Given::column()")]
+    pub given: Given,
     pub error: Option<String>,
     pub started_at: DateTime<Utc>,
     pub ended_at: DateTime<Utc>,
@@ -91,6 +136,7 @@ impl StepMark {
             step_id: row.step_id.clone(),
             attempt: row.attempt,
             output_hash: row.output_hash.clone(),
+            given: Given::of(row),
             error: row.error.clone(),
             started_at: row.started_at,
             ended_at: row.ended_at,

@@ -29,6 +29,7 @@ mod drain;
 mod event_stream;
 mod events;
 mod faults;
+mod flow;
 mod idempotency;
 mod intake;
 mod invoices;

@@ -15,7 +15,7 @@ use crate::engine::error_parts;
 use crate::engine::events::{Event, State as Stage, What};
 use crate::engine::history::Outline;
 use crate::engine::lifecycle::{self, Status};
-use crate::store::records::{Listed, StepMark};
+use crate::store::records::{Given, Listed, StepMark};
 
 /// What was called.
 #[derive(Serialize, JsonSchema)]
@@ -195,9 +195,9 @@ pub struct StepAnswer {
     kind: Option<String>,
     /// The execution's attempt that recorded it; 0 if it was taken over from the execution that this one repeats.
     attempt: i32,
-    /// How often that attempt tried it.
+    /// How often that attempt tried it; 0 if it was not to run.
     tries: i32,
-    /// `completed`, `failed` or `stopped`.
+    /// `completed`, `skipped` (passed over), `failed` or `stopped`.
     state: &'static str,
     started_at: String,
     ended_at: String,
@@ -219,6 +219,10 @@ impl StepAnswer {
         let document = usize::try_from(mark.document_index).unwrap_or_default();
         let step = usize::try_from(mark.step_index).ok();
         let kind = step.and_then(|step| outline.steps.get(step)).map(|step| step.uses.clone());
+        let stage = match mark.given {
+            Given::Unchanged => Stage::Skipped,
+            _ => Stage::of(error.as_ref()),
+        };
         let took = (mark.ended_at - mark.started_at).to_std().unwrap_or_default();
         Self {
             document: mark.document_index,
@@ -228,7 +232,7 @@ impl StepAnswer {
             kind,
             attempt: mark.attempt,
             tries: mark.tries,
-            state: stage_name(Stage::of(error.as_ref())),
+            state: stage_name(stage),
             started_at: time(mark.started_at),
             ended_at: time(mark.ended_at),
             seconds: took.as_secs_f64(),
@@ -245,7 +249,7 @@ pub struct LogLine {
     /// The id of the event.
     id: String,
     time: String,
-    /// `info`, `warning` (stopped) or `error` (failed).
+    /// `info`, `warning` (stopped, or passed over for an error) or `error` (failed).
     level: &'static str,
     text: String,
     /// Position of the document that it is about.
@@ -277,7 +281,7 @@ impl LogLine {
         Self {
             id: event.id.to_string(),
             time: time(event.id.time()),
-            level: level(event.what),
+            level: level(event),
             text,
             document: event.document(),
             step,
@@ -295,14 +299,15 @@ fn verb(status: Status) -> &'static str {
     }
 }
 
-fn level(what: What) -> &'static str {
-    match what {
+fn level(event: &Event) -> &'static str {
+    match event.what {
         What::Execution(Status::Error)
         | What::Document(_, Stage::Failed)
         | What::Step(.., Stage::Failed) => "error",
         What::Execution(Status::Stopped)
         | What::Document(_, Stage::Stopped)
         | What::Step(.., Stage::Stopped) => "warning",
+        What::Step(.., Stage::Skipped) if event.error.is_some() => "warning",
         _ => "info",
     }
 }

@@ -7,6 +7,11 @@ fn log() -> EventLog {
     EventLog::new(&new_row())
 }
 
+/// A step that succeeded.
+fn ended(is_last: bool) -> StepOutcome<'static> {
+    StepOutcome { given: Given::Output, error: None, is_last }
+}
+
 fn seen(log: &EventLog) -> Vec<What> {
     log.follow().after(None, usize::MAX).into_iter().map(|event| event.what).collect()
 }
@@ -15,12 +20,12 @@ fn seen(log: &EventLog) -> Vec<What> {
 fn nothing_is_seen_before_what_precedes_it_is_recorded() {
     let log = log();
     log.begin_step(0, 0, true).unwrap();
-    let ended = log.end_step(0, 0, true, None).unwrap();
+    let end = log.end_step(0, 0, ended(true)).unwrap();
     log.begin_step(1, 0, true).unwrap();
     let before = seen(&log);
     assert_eq!(before.len(), 3, "{before:?}");
     assert_eq!(before[2], What::Step(0, 0, State::Started));
-    log.settle(0, ended.at);
+    log.settle(0, end.at);
     let after = seen(&log);
     assert_eq!(after[..3], before);
     assert_eq!(
@@ -41,14 +46,14 @@ fn the_end_interrupts_what_runs_and_what_is_not_recorded_but_for_what_goes_with_
     log.begin_step(0, 0, true).unwrap();
     log.begin_step(1, 0, true).unwrap();
     log.begin_step(2, 0, true).unwrap();
-    log.end_step(1, 0, false, None).unwrap();
-    log.end_step(2, 0, true, None).unwrap();
+    log.end_step(1, 0, ended(false)).unwrap();
+    log.end_step(2, 0, ended(true)).unwrap();
     let interrupted = log.close(&stopped, &[2]);
     let places: Vec<_> = interrupted.iter().map(|step| (step.document, step.step)).collect();
     assert_eq!(places, [(0, 0), (1, 0)]);
     assert!(interrupted.iter().all(|step| step.started_at < step.ended_at));
     assert_eq!(log.begin_step(3, 0, true), None, "nothing begins any more");
-    assert_eq!(log.end_step(0, 0, true, None), None);
+    assert_eq!(log.end_step(0, 0, ended(true)), None);
     log.end(Status::Stopped, log.now(), None);
     let events = log.follow().after(None, usize::MAX);
     assert!(events.windows(2).all(|pair| pair[0].id < pair[1].id));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use millrace_entities::{document_ref, execution, step_run};
-use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
@@ -75,24 +75,27 @@ async fn copy_outputs(
     before: i32,
 ) -> Result<(), StoreError> {
     use step_run::Column;
-    const KEPT: [Column; 8] = [
+    const KEPT: [Column; 9] = [
         Column::DocumentIndex,
         Column::StepIndex,
         Column::StepId,
         Column::Output,
         Column::OutputHash,
+        Column::Error,
         Column::StartedAt,
         Column::EndedAt,
         Column::Tries,
     ];
-    let succeeded = Query::select()
+    // One that failed, and its document with it, gave neither.
+    let went_on = Column::Error.is_null().or(Column::Output.is_not_null());
+    let taken_over = Query::select()
         .expr(Expr::val(id))
         .expr(Expr::val(TAKEN_OVER))
         .columns(KEPT)
         .from(step_run::Entity)
         .and_where(Column::ExecutionId.eq(original))
         .and_where(Column::StepIndex.lt(before))
-        .and_where(Column::Error.is_null())
+        .and_where(went_on)
         .to_owned();
     let again =
         OnConflict::columns([Column::ExecutionId, Column::DocumentIndex, Column::StepIndex])
@@ -101,7 +104,7 @@ async fn copy_outputs(
     let mut copy = Query::insert();
     copy.into_table(step_run::Entity)
         .columns([Column::ExecutionId, Column::Attempt].into_iter().chain(KEPT))
-        .select_from(succeeded)
+        .select_from(taken_over)
         .map_err(|error| StoreError::Fault(error.to_string()))?
         .on_conflict(again);
     transaction.execute(&copy).await?;
