@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::engine::directory::Manager;
 use crate::engine::manage::DeploymentDraft;
 use crate::engine::settings::Settings;
+use crate::engine::sources;
 use crate::engine::webhooks;
 use crate::error::{ApiError, ApiResult, Code};
 use crate::form::{API_NAME, is_api_name};
@@ -295,7 +296,7 @@ async fn change(
 }
 
 /// What is to be, with a workflow that is the organisation's and of its type,
-/// and a webhook that it can sign.
+/// a webhook that it can sign, and a source that is there.
 async fn draft(
     engine: &Engine,
     owner: &Manager,
@@ -314,7 +315,13 @@ async fn draft(
         return Err(ApiError::at(Code::InvalidValue, "deployment_type", detail));
     }
     let connections = &engine.context().services.connections;
-    let faults = webhooks::faults(connections, &owner.org_id, &settings);
+    let mut faults = webhooks::faults(connections, &owner.org_id, &settings);
+    let wrong = [
+        sources::misfit(&settings, workflow.kind),
+        sources::fault(connections, &owner.org_id, &settings),
+    ];
+    let named = |(place, cure): (&str, &str)| (place.to_owned(), cure.to_owned());
+    faults.extend(wrong.into_iter().flatten().map(named));
     if !faults.is_empty() {
         let faults = faults.into_iter().map(|(place, cure)| (Some(place), cure));
         return Err(ApiError::all(Code::InvalidValue, faults));

@@ -31,6 +31,7 @@ pub mod result;
 pub mod retry;
 mod run;
 pub mod settings;
+pub mod sources;
 pub mod submission;
 pub mod sweeper;
 mod tries;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::lifecycle::Status;
 use super::plan::Faults;
 use super::retry::Retry;
+use super::sources::settings::Source;
 use crate::cidr::Cidr;
 use crate::documents::media_type::is_pattern;
 use crate::form::{API_NAME, is_api_name};
@@ -143,6 +144,9 @@ pub struct Settings {
     pub result_ttl_seconds: Option<u32>,
     /// Who is told of the ends of its executions; absent: nobody.
     pub webhook: Option<Webhook>,
+    /// Where it gets documents by itself, of type `ETL` only; absent: callers
+    /// send them.
+    pub source: Option<Source>,
 }
 
 impl Default for Settings {
@@ -162,6 +166,7 @@ impl Default for Settings {
             retry: Retry::default(),
             result_ttl_seconds: None,
             webhook: None,
+            source: None,
         }
     }
 }
@@ -189,6 +194,7 @@ impl Settings {
         if let Some(webhook) = &self.webhook {
             faults.extend(webhook.faults());
         }
+        faults.extend(self.source.iter().flat_map(Source::faults));
         if let Some(Err(fault)) = self.compile_input_schema() {
             faults.push((format!("input_schema{}", fault.pointer), fault.detail));
         }

@@ -44,7 +44,8 @@ async fn refuse_in_use(
         .await?;
     let tells = |row: &deployment::Model| {
         serde_json::from_str::<Value>(&row.settings).is_ok_and(|settings| {
-            settings.pointer("/webhook/connection").is_some_and(|named| named == name)
+            let names = ["/webhook/connection", "/source/connection"];
+            names.iter().filter_map(|place| settings.pointer(place)).any(|named| named == name)
         })
     };
     match workflows.iter().any(uses) || deployments.iter().any(tells) {

@@ -65,6 +65,7 @@ mod secrets;
 mod site;
 mod sizes;
 mod slow;
+mod sources;
 mod store;
 mod streaming;
 mod supervision;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::declaration::{Declaration, Served};
 use super::outcome::{Difference, Fault, Item, Problem};
 use crate::engine::audit::{Action, Author};
-use crate::engine::manage;
+use crate::engine::{manage, sources};
 use crate::ids;
 use crate::store::StoreError;
 use crate::store::declared::{Changes, Stored};
@@ -283,6 +283,10 @@ impl<'a> Comparison<'a> {
         if declaration.deployment_type.is_some_and(|kind| kind != next.row.kind) {
             let reason = "its workflow is of the other type";
             self.faults.push(declaration.fault("deployment_type", reason));
+            return None;
+        }
+        if let Some((place, cure)) = sources::misfit(&declaration.settings, next.row.kind) {
+            self.faults.push(declaration.fault(place, cure));
             return None;
         }
         id

@@ -162,6 +162,8 @@ impl Declaration {
             "api_name",
             "deployment_type",
             "webhook.connection",
+            "source",
+            "source.connection",
             "workflow",
             "workflow.name",
             "workflow.type",

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::Engine;
 use super::audit::Author;
+use super::sources;
 use super::webhooks;
 use crate::clock;
 use crate::store::StoreError;
@@ -137,7 +138,7 @@ impl Declarations {
                 false => Ok(Difference::default()),
             };
         };
-        self.check_webhooks(declarations)?;
+        self.check_connections(declarations)?;
         let (author, declarations) = (author.clone(), declarations.to_vec());
         let compared = tokio::task::spawn_blocking(move || {
             let made = Comparison::make(&author, clock::now(), &declarations, &stored)?;
@@ -160,13 +161,16 @@ impl Declarations {
     }
 
     /// Connections are no part of what is compared: they are in memory.
-    fn check_webhooks(&self, declarations: &[Arc<Declaration>]) -> Result<(), Problem> {
+    fn check_connections(&self, declarations: &[Arc<Declaration>]) -> Result<(), Problem> {
         let connections = &self.engine.context().services.connections;
         let faults: Vec<Fault> = declarations
             .iter()
             .flat_map(|one| {
-                let faults = webhooks::faults(connections, &one.org_id, &one.settings);
-                faults.into_iter().map(|(_, cure)| one.fault("webhook.connection", &cure))
+                let webhook = webhooks::faults(connections, &one.org_id, &one.settings);
+                let webhook = webhook.into_iter().map(|(_, cure)| ("webhook.connection", cure));
+                let source = sources::fault(connections, &one.org_id, &one.settings);
+                let source = source.map(|(place, cure)| (place, cure.to_owned()));
+                webhook.chain(source).map(|(place, cure)| one.fault(place, &cure))
             })
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(Problem::Faults(faults)) }
