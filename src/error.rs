@@ -67,6 +67,7 @@ codes! {
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, ClientError, "Answers are `application/json`; accept that.";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, ClientError, "The request body did not arrive in time.";
     NameTaken = "name_taken", CONFLICT, ClientError, "This name is taken.";
+    RunInProgress = "run_in_progress", CONFLICT, ClientError, "The deployment's workflow gathers its files already; one run at a time does.";
     AlreadyEnded = "already_ended", CONFLICT, ClientError, "The execution has already ended.";
     NotEnded = "not_ended", CONFLICT, ClientError, "The execution has not ended yet.";
     StepsChanged = "steps_changed", CONFLICT, ClientError, "The steps before `from_step` are not those that ran; leave it out to run all of them.";

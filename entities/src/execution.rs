@@ -65,6 +65,9 @@ pub struct Model {
     /// The first step that it does not take over from that one; none: it runs
     /// all of them.
     pub rerun_from: Option<i32>,
+    /// Whether its documents were gathered from the deployment's source; none
+    /// if they came with the submission.
+    pub gathered: Option<bool>,
 }
 
 /// No relations: queries join by id where they must.

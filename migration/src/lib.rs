@@ -16,6 +16,7 @@ mod m20261123_000009_declared;
 mod m20261123_000010_idempotency;
 mod m20261123_000011_webhooks;
 mod m20261123_000012_reruns;
+mod m20261123_000014_sources;
 
 /// All migrations, in order.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000010_idempotency::Migration),
             Box::new(m20261123_000011_webhooks::Migration),
             Box::new(m20261123_000012_reruns::Migration),
+            Box::new(m20261123_000014_sources::Migration),
         ]
     }
 }

@@ -229,6 +229,7 @@ impl From<AcceptError> for ApiError {
         };
         match error {
             CommitError::Full => Self::new(Code::ServerBusy),
+            CommitError::Running(id) => run_in_progress(id),
             CommitError::Unavailable(text) => {
                 tracing::warn!(error = text, "a submission was not stored");
                 Self::new(Code::StoreUnavailable)
@@ -239,6 +240,12 @@ impl From<AcceptError> for ApiError {
             }
         }
     }
+}
+
+/// Refuses a second run beside the one of this execution.
+pub(super) fn run_in_progress(id: Uuid) -> ApiError {
+    let detail = format!("Execution {id} gathers the workflow's files; wait for its end.");
+    ApiError::with_detail(Code::RunInProgress, detail)
 }
 
 /// Refuses what has gone with its result.

@@ -118,7 +118,7 @@ impl Submission {
         let deadline = Instant::now() + limit;
         let late = || ApiError::new(Code::RequestTimeout);
         let mut draft = in_time(deadline, &context.closing, late, reading).await?;
-        check(&draft)?;
+        check(&draft, settings.source.is_some())?;
         checks::input_data(revision, &mut draft.request, &services.sandbox).await?;
         let (draft, keyed) = match key {
             Some(key) => body::off_thread(move || draft.keyed(key)).await?,
@@ -180,8 +180,9 @@ fn idempotency_key(request: &HttpRequest) -> ApiResult<Option<Key>> {
     key.ok_or_else(wrong).map(Some)
 }
 
-fn check(draft: &Draft) -> ApiResult<()> {
-    if draft.documents.is_empty() && draft.request.input_data.is_null() {
+/// Where there is a source, it may have what the submission has not.
+fn check(draft: &Draft, has_source: bool) -> ApiResult<()> {
+    if !has_source && draft.documents.is_empty() && draft.request.input_data.is_null() {
         return Err(ApiError::new(Code::NothingToDo));
     }
     if !(-1..=MAX_TIMEOUT).contains(&draft.timeout) {
@@ -274,6 +275,7 @@ fn document(name: &str, position: usize, mime_type: Option<String>, stored: Stor
         hash: stored.hash,
         size: stored.size,
         mime_type,
+        source: None,
     }
 }
 

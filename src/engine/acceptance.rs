@@ -56,12 +56,17 @@ impl Engine {
     ) -> Result<Accepted, AcceptError> {
         let refused = |error: serde_json::Error| CommitError::Refused(error.to_string());
         let text = serde_json::to_string(request).map_err(refused)?;
-        let row = self.new_row(&caller.entry, &admission, Some(caller.key_id), text, documents)?;
+        let mut row =
+            self.new_row(&caller.entry, &admission, Some(caller.key_id), text, documents)?;
+        if documents.is_empty() && admission.revision.settings.source.is_some() {
+            row.gathered = Some(false);
+        }
+        let run = row.gathered.map(|_| admission.revision.workflow_id);
         let hours = self.context.upkeep.retention.idempotency_hours;
         let free_again = row.created_at + TimeDelta::hours(hours.into());
         let key = keyed.as_ref().map(|keyed| keyed.row(row.deployment_id, row.id, free_again));
         let (id, progress) = (row.id, Progress::from_row(&row));
-        let acceptance = Acceptance { row, tags: request.tags.clone(), key, audit: None };
+        let acceptance = Acceptance { row, tags: request.tags.clone(), key, audit: None, run };
         let bytes = documents.iter().map(|one| one.size).sum();
         match self.store_accepted(&caller.entry, admission, acceptance, bytes).await {
             Ok(()) => Ok(Accepted { id, progress, is_replay: false }),
@@ -164,6 +169,7 @@ impl Engine {
             expires_at: None,
             rerun_of: None,
             rerun_from: None,
+            gathered: None,
         })
     }
 }

@@ -171,6 +171,7 @@ async fn end(
         expires_at,
         steps,
         notice: revision.notice(entry.organisation_id),
+        files: outcome.files,
     };
     let _writing = live.writing();
     let Some(written) = persist(context, entry, claim, ending).await else { return };

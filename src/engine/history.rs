@@ -119,8 +119,16 @@ impl Engine {
             return Ok(None);
         }
         let outline = self.outline(scope, &row).await?;
-        let engine = Arc::clone(self);
-        Ok(Some(Follower { engine, deployment_id, id, outline, cursor, reader: None, over: false }))
+        Ok(Some(Follower {
+            engine: Arc::clone(self),
+            deployment_id,
+            id,
+            gathers: row.gathered.is_some(),
+            outline,
+            cursor,
+            reader: None,
+            over: false,
+        }))
     }
 
     fn reader(&self, deployment_id: Uuid, id: Uuid) -> Option<Reader> {
@@ -134,6 +142,7 @@ pub struct Follower {
     engine: Arc<Engine>,
     deployment_id: Uuid,
     id: Uuid,
+    gathers: bool,
     outline: Outline,
     cursor: Option<EventId>,
     reader: Option<Reader>,
@@ -168,6 +177,13 @@ impl Follower {
             Some(reader) => reader.after(self.cursor, AT_ONCE),
             None => self.stored().await?,
         };
+        // What it gathers itself is not known from its beginning.
+        let named = self.outline.documents.len();
+        if self.gathers && found.iter().any(|event| event.document() >= Some(named)) {
+            let scope = Scope::Deployment(self.deployment_id);
+            let row = self.engine.store().summary(scope, self.id).await?;
+            self.outline = self.engine.outline(scope, &row).await?;
+        }
         if let Some(last) = found.last() {
             self.cursor = Some(last.id);
             self.over = last.is_last();
@@ -201,9 +217,8 @@ fn of_rows(row: &Summary, marks: Vec<StepMark>, outline: &Outline) -> Vec<Event>
     let mut events = vec![accepted(row.created_at)];
     events.extend(row.started_at.map(begun));
     let known = events.last().map(|event| event.id);
-    let documents = usize::try_from(row.documents_total).unwrap_or_default().max(1);
     let is_over = lifecycle::is_terminal(row.status);
-    let certain = if is_over { None } else { horizon(&of_documents, documents, known) };
+    let certain = if is_over { None } else { horizon(&of_documents, row.walks(), known) };
     events.extend(of_documents.into_iter().filter(|event| is_over || Some(event.id) <= certain));
     if let Some(ended_at) = row.ended_at.filter(|_| is_over) {
         let error = row.error.as_deref().and_then(|text| serde_json::from_str(text).ok());

@@ -20,7 +20,8 @@ use crate::store::records::Summary;
 pub struct Progress {
     /// Its status.
     pub status: Status,
-    /// Documents, at least 1: an execution without documents runs once.
+    /// Documents, at least 1 unless it gathers them itself: an execution
+    /// without documents runs once.
     pub documents_total: usize,
     /// Documents that ended.
     pub documents_done: usize,
@@ -50,7 +51,7 @@ impl Progress {
 
     /// What the store knows.
     pub fn from_summary(row: &Summary) -> Self {
-        let documents_total = usize::try_from(row.documents_total).unwrap_or_default().max(1);
+        let documents_total = row.walks();
         let ended = lifecycle::is_terminal(row.status);
         Self {
             status: row.status,
@@ -105,6 +106,14 @@ impl Live {
 
     pub(super) fn set_started(&self) {
         self.started.store(true, Ordering::Release);
+    }
+
+    /// Says how many documents it found, of so many steps each.
+    pub(super) fn count(&self, documents: usize, steps: usize) {
+        self.progress.send_modify(|progress| {
+            progress.documents_total = documents;
+            progress.steps_total = documents * steps;
+        });
     }
 
     /// Whether the store knows no later status: none is on its way there.
@@ -187,6 +196,7 @@ pub(super) mod tests {
             expires_at: None,
             rerun_of: None,
             rerun_from: None,
+            gathered: None,
         }
     }
 

@@ -250,6 +250,7 @@ async fn fail(context: &Context, row: &execution::Model, code: &str, detail: &st
         expires_at: None,
         steps: Vec::new(),
         notice,
+        files: Vec::new(),
     };
     let claim = context.claim(row.id, row.attempt);
     match context.committer.commit(Write::End(claim, Box::new(ending))).await {

@@ -95,6 +95,8 @@ impl Engine {
         let mut row = self.new_row(&entry, &admission, None, original.request, &documents)?;
         row.rerun_of = Some(original.id);
         row.rerun_from = from;
+        row.gathered = original.gathered;
+        let run = row.gathered.map(|_| admission.revision.workflow_id);
         let subject = Subject {
             organisation_id: Some(entry.organisation_id),
             resource: "execution",
@@ -102,7 +104,7 @@ impl Engine {
             name: &entry.api_name.load_full(),
         };
         let audit = Some(author.entry(Action::Rerun, subject, &[]));
-        let acceptance = Acceptance { row: row.clone(), tags, key: None, audit };
+        let acceptance = Acceptance { row: row.clone(), tags, key: None, audit, run };
         let bytes = documents.iter().map(|one| one.size).sum();
         match self.store_accepted(&entry, admission, acceptance, bytes).await {
             Ok(()) => Ok(row),

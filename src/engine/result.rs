@@ -92,6 +92,10 @@ fn file(job: &Job, outcome: DocumentOutcome) -> Value {
     if let (Some(fields), false) = (metadata.as_object_mut(), request.custom_data.is_null()) {
         fields.insert("custom_data".into(), request.custom_data.clone());
     }
+    let source = outcome.document.as_ref().and_then(|document| document.source.as_ref());
+    if let (Some(fields), Some(source)) = (metadata.as_object_mut(), source) {
+        fields.insert("source_path".into(), source.path.clone().into());
+    }
     let (status, error) = match &outcome.output {
         Ok(_) => ("Success", Value::Null),
         Err(error) => ("Failed", error.detail.clone().into()),

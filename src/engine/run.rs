@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use millrace_entities::{execution, step_run};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::directory::Entry;
@@ -19,11 +20,13 @@ use super::lifecycle::{self, Event};
 use super::live::Live;
 use super::plan::{Plan, Revision};
 use super::result;
+use super::sources::gather::gather;
+use super::sources::history::Files;
 use super::submission::Request;
 use super::walk::{DocumentOutcome, Walk};
 use crate::steps::DocumentRef;
 use crate::steps::meter::Meter;
-use crate::store::committer::{Claim, CommitError, StepRow, Write};
+use crate::store::committer::{Claim, CommitError, FileRow, StepRow, Write};
 use crate::store::records::StepMark;
 use crate::usage::Subject;
 
@@ -44,6 +47,8 @@ pub struct Outcome {
     pub result_hash: Option<String>,
     /// Outcomes of steps that are recorded with the end.
     pub steps: Vec<StepRow>,
+    /// What came of the files of a source.
+    pub files: Vec<FileRow>,
 }
 
 impl Outcome {
@@ -53,7 +58,8 @@ impl Outcome {
         Self { event: Event::Fail, error, ..Self::stopped() }
     }
 
-    fn stopped() -> Self {
+    /// A caller cancelled it.
+    pub fn stopped() -> Self {
         Self {
             event: Event::Stop,
             documents_failed: 0,
@@ -61,6 +67,7 @@ impl Outcome {
             result: None,
             result_hash: None,
             steps: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
@@ -83,6 +90,8 @@ pub(super) struct Job {
     pub(super) meter: Arc<Meter>,
     /// Cancelled when the execution is stopped or its time is up.
     pub(super) cancel: tokio_util::sync::CancellationToken,
+    /// What comes of the files of a source; none if it has none.
+    pub(super) files: Option<Files>,
 }
 
 /// Runs an execution to its outcome. None if it is not this node's any more.
@@ -105,13 +114,22 @@ pub(super) async fn execute(
         Ok(plan) => plan,
         Err(faults) => return Some(Outcome::failed("workflow_unusable", &faults)),
     };
-    let Ok((request, documents)) = parse(&row) else {
+    let limit = Duration::from_secs(revision.settings.execution_timeout_seconds.into());
+    let deadline = Instant::now() + limit;
+    let Ok((request, mut documents)) = parse(&row) else {
         return Some(Outcome::failed(
             "execution_unreadable",
             "the stored submission cannot be read",
         ));
     };
     begin(context, live, claim, &plan).await?;
+    if row.gathered == Some(false) {
+        documents = match gather(context, entry, &revision, live, claim, deadline).await? {
+            Ok(documents) => documents,
+            Err(outcome) => return Some(outcome),
+        };
+        live.count(documents.len(), plan.steps.len());
+    }
     let mut earlier = HashMap::new();
     let takes_over = row.rerun_from.is_some_and(|from| from > 0);
     if claim.attempt > 1 || takes_over {
@@ -131,15 +149,17 @@ pub(super) async fn execute(
         recorded: earlier,
         meter: Meter::new(Arc::clone(&context.usage), Subject::new(entry.id, live.key_id)),
         cancel: live.cancel.child_token(),
+        files: row.gathered.map(|_| Files::of(&documents)),
     });
-    let outcomes = match within_limits(&job, documents).await {
-        Ok(outcomes) => outcomes,
-        Err(outcome) => return Some(outcome),
+    let mut outcome = match within_limits(&job, documents, deadline).await {
+        Ok(outcomes) if outcomes.iter().any(DocumentOutcome::is_lost) => return None,
+        Ok(outcomes) => conclude(&job, outcomes).await,
+        Err(outcome) => outcome,
     };
-    if outcomes.iter().any(|outcome| outcome.is_lost()) {
-        return None;
+    if let Some(files) = &job.files {
+        outcome.files = files.rows(revision.workflow_id, claim.execution_id);
     }
-    Some(conclude(&job, outcomes).await)
+    Some(outcome)
 }
 
 /// The row of an execution that waited in the store.
@@ -233,8 +253,8 @@ async fn recorded(context: &Context, claim: Claim) -> HashMap<(i32, i32), step_r
 async fn within_limits(
     job: &Arc<Job>,
     documents: Vec<DocumentRef>,
+    deadline: Instant,
 ) -> Result<Vec<DocumentOutcome>, Outcome> {
-    let limit = Duration::from_secs(job.revision.settings.execution_timeout_seconds.into());
     let grace = Duration::from_secs(job.context.config.cancel_grace_seconds);
     let stopped = async {
         job.live.cancel.cancelled().await;
@@ -242,9 +262,10 @@ async fn within_limits(
     };
     let ended = tokio::select! {
         outcomes = run_documents(job, documents) => Ok(outcomes),
-        () = tokio::time::sleep(limit) => {
+        () = tokio::time::sleep_until(deadline) => {
             job.cancel.cancel();
-            let detail = format!("the execution took more than {} s", limit.as_secs());
+            let limit = job.revision.settings.execution_timeout_seconds;
+            let detail = format!("the execution took more than {limit} s");
             Err(Outcome::failed("execution_timed_out", &detail))
         }
         () = stopped => Err(Outcome::stopped()),
@@ -252,10 +273,11 @@ async fn within_limits(
     if job.live.cancel.is_cancelled() { Err(Outcome::stopped()) } else { ended }
 }
 
-/// An execution without documents runs its steps once.
+/// An execution without documents runs its steps once, unless it gathers them
+/// itself.
 async fn run_documents(job: &Arc<Job>, documents: Vec<DocumentRef>) -> Vec<DocumentOutcome> {
     let mut walks: Vec<Option<DocumentRef>> = documents.into_iter().map(Some).collect();
-    if walks.is_empty() {
+    if walks.is_empty() && job.files.is_none() {
         walks.push(None);
     }
     let started = walks.into_iter().enumerate().map(|(index, document)| {
@@ -263,6 +285,9 @@ async fn run_documents(job: &Arc<Job>, documents: Vec<DocumentRef>) -> Vec<Docum
         async move {
             let walk = Walk::new(Arc::clone(&job), index, document);
             let outcome = walk.contained().await;
+            if let Some(files) = &job.files {
+                files.end(index, &outcome.output);
+            }
             job.live.progress.send_modify(|progress| {
                 progress.documents_done += 1;
                 progress.documents_failed += usize::from(outcome.output.is_err());
@@ -277,12 +302,11 @@ async fn run_documents(job: &Arc<Job>, documents: Vec<DocumentRef>) -> Vec<Docum
 async fn conclude(job: &Job, mut outcomes: Vec<DocumentOutcome>) -> Outcome {
     let steps = outcomes.iter_mut().filter_map(|outcome| outcome.unrecorded.take()).collect();
     let documents_failed = outcomes.iter().filter(|outcome| outcome.output.is_err()).count();
-    let all_failed = documents_failed == outcomes.len();
+    let all_failed = !outcomes.is_empty() && documents_failed == outcomes.len();
     let error = if all_failed { result::failure(&outcomes) } else { None };
     let event = if all_failed { Event::Fail } else { Event::Succeed };
     let text = result::files(job, outcomes).to_string();
-    let mut outcome =
-        Outcome { event, documents_failed, error, result: None, result_hash: None, steps };
+    let mut outcome = Outcome { event, documents_failed, error, steps, ..Outcome::stopped() };
     if text.len() <= job.context.config.inline_bytes {
         outcome.result = Some(text);
         return outcome;

@@ -162,6 +162,7 @@ impl Walk {
                 "hash": document.hash,
                 "size": document.size,
                 "mime_type": document.mime_type,
+                "path": document.source.as_ref().map(|source| &source.path),
             })
         });
         json!({

@@ -42,6 +42,23 @@ pub struct DocumentRef {
     pub size: u64,
     /// Media type the caller declared, if any. The content decides.
     pub mime_type: Option<String>,
+    /// Where it was found, if the execution gathered it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceFile>,
+}
+
+/// A file of a source, as it was when it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// Name of the connection.
+    pub connection: String,
+    /// Path in the connection.
+    pub path: String,
+    /// When it was changed, in microseconds since 1970 by the store's clock;
+    /// none where that cannot be relied on.
+    pub modified_at: Option<i64>,
+    /// The store's own name of the content, if it has one.
+    pub etag: Option<String>,
 }
 
 /// Where in all executions a step runs.
@@ -74,7 +91,8 @@ pub struct StepContext {
     /// For the first step it is the submission's `input_data`.
     pub input: Arc<Value>,
     /// The whole context: `input_data`, `parameters`, `custom_data`,
-    /// `document` (`index`, `id`, `name`, `hash`, `size`, `mime_type`; or null),
+    /// `document` (`index`, `id`, `name`, `hash`, `size`, `mime_type`, `path` in its
+    /// source; or null),
     /// `execution_id` and `steps` (outputs by step id).
     pub data: Arc<Value>,
     /// The document in work; none in an execution without documents.

@@ -23,7 +23,7 @@ mod testing;
 pub mod validate;
 pub mod write_object;
 
-pub use context::{DocumentRef, Services, StepContext, StepScope};
+pub use context::{DocumentRef, Services, SourceFile, StepContext, StepScope};
 pub use error::{ParamError, StepError};
 pub use reference::Reference;
 pub use registry::{KINDS, Kind, build, kind};

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 pub use millrace_entities::audit_entry::Model as AuditRow;
 pub use millrace_entities::execution::Model as ExecutionRow;
+pub use millrace_entities::file_history::Model as FileRow;
 pub use millrace_entities::idempotency_key::Model as KeyRow;
 pub use millrace_entities::step_run::Model as StepRow;
 
@@ -62,6 +63,8 @@ pub struct Ending {
     pub steps: Vec<StepRow>,
     /// Who is told of it, if anybody: recorded with the end or not at all.
     pub notice: Option<Notice>,
+    /// What came of the files of a source: recorded with the end or not at all.
+    pub files: Vec<FileRow>,
 }
 
 /// Whom to tell of an end.
@@ -89,6 +92,22 @@ pub struct Acceptance {
     pub key: Option<KeyRow>,
     /// Who asked for it, if it repeats another execution.
     pub audit: Option<AuditRow>,
+    /// The workflow whose files it gathers, if any: one execution does at a
+    /// time.
+    pub run: Option<Uuid>,
+}
+
+/// The documents that an execution found in its source.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    /// They, as JSON.
+    pub documents: String,
+    /// Their number.
+    pub documents_total: i32,
+    /// Content addresses of their bytes.
+    pub hashes: Vec<String>,
+    /// What is known from now on of files that are no documents of it.
+    pub files: Vec<FileRow>,
 }
 
 /// Who holds an idempotency key.
@@ -112,6 +131,8 @@ pub enum Write {
     /// Says that an execution runs. Dropped where its end is in the same
     /// batch.
     Begin(Claim, DateTimeUtc),
+    /// Gives an execution the documents that it found in its source.
+    Gather(Claim, Box<Gathered>),
     /// Ends an execution.
     End(Claim, Box<Ending>),
 }
@@ -120,9 +141,10 @@ impl Write {
     fn execution_id(&self) -> Uuid {
         match self {
             Self::Accept(acceptance) => acceptance.row.id,
-            Self::Step(claim, _) | Self::Begin(claim, _) | Self::End(claim, _) => {
-                claim.execution_id
-            }
+            Self::Step(claim, _)
+            | Self::Begin(claim, _)
+            | Self::Gather(claim, _)
+            | Self::End(claim, _) => claim.execution_id,
         }
     }
 }
@@ -143,6 +165,9 @@ pub enum CommitError {
     /// The idempotency key belongs to an earlier execution.
     #[error("the key belongs to execution {}", .0.execution_id)]
     Repeated(Earlier),
+    /// Another execution gathers the workflow's files.
+    #[error("execution {0} is running")]
+    Running(Uuid),
     /// Too many writes wait.
     #[error("too many writes wait")]
     Full,

@@ -11,6 +11,7 @@ pub mod declared;
 pub mod deliveries;
 pub mod deployments;
 pub mod executions;
+pub mod files;
 pub mod keys;
 pub mod nodes;
 pub mod organisations;

@@ -42,9 +42,17 @@ pub struct Summary {
     pub ended_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
     pub rerun_of: Option<Uuid>,
+    pub gathered: Option<bool>,
 }
 
 impl Summary {
+    /// How often its steps run: once for each document, and once without any,
+    /// unless it gathers them itself.
+    pub fn walks(&self) -> usize {
+        let documents = usize::try_from(self.documents_total).unwrap_or_default();
+        documents.max(usize::from(self.gathered.is_none()))
+    }
+
     /// What is told of a row.
     pub fn of(row: &execution::Model) -> Self {
         Self {
@@ -64,6 +72,7 @@ impl Summary {
             ended_at: row.ended_at,
             expires_at: row.expires_at,
             rerun_of: row.rerun_of,
+            gathered: row.gathered,
         }
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::declared::undeclared;
 use super::deployments::advance;
+use super::files;
 use super::page::{Page, Paged};
 use super::{Store, StoreError};
 
@@ -120,6 +121,7 @@ impl Store {
                 let found = of(organisation_id).filter(workflow::Column::Id.eq(id));
                 let row = found.one(tx).await?.ok_or(StoreError::NotFound)?;
                 undeclared(row.declared_in.clone())?;
+                files::forget(tx, id).await?;
                 row.delete(tx).await?;
                 Ok(())
             })

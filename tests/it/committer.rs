@@ -49,12 +49,13 @@ pub fn row(owner: Uuid) -> ExecutionRow {
         expires_at: None,
         rerun_of: None,
         rerun_from: None,
+        gathered: None,
     }
 }
 
 fn accepting(row: &ExecutionRow, key: Option<KeyRow>) -> Write {
     let (row, tags, audit) = (row.clone(), Vec::new(), None);
-    Write::Accept(Box::new(Acceptance { row, tags, key, audit }))
+    Write::Accept(Box::new(Acceptance { row, tags, key, audit, run: None }))
 }
 
 fn accept(row: &ExecutionRow) -> Write {
@@ -98,6 +99,7 @@ fn end(claim: Claim, status: Status, result: &str) -> Write {
             expires_at: None,
             steps: Vec::new(),
             notice: None,
+            files: Vec::new(),
         }),
     )
 }
@@ -342,7 +344,7 @@ on_each_database! {
             let subject = Subject { organisation_id: None, resource: "execution", id: row.id, name: "x" };
             let entry = Author::server().entry(Action::Rerun, subject, &[]);
             let tags = vec!["tag".into()];
-            (row.id, Write::Accept(Box::new(Acceptance { row, tags, key: None, audit: Some(entry) })))
+            (row.id, Write::Accept(Box::new(Acceptance { row, tags, key: None, audit: Some(entry), run: None })))
         };
         let ((kept, first), (refused, second)) = (again(&whole), again(&expired));
         let plain = of("{\"tags\":[]}");

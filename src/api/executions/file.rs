@@ -58,6 +58,9 @@ struct FileMetadata {
     total_elapsed_time: Option<f64>,
     /// What the submission gave.
     custom_data: Option<Map<String, Value>>,
+    /// Its path in the source it was found in.
+    #[schemars(default)]
+    source_path: Option<String>,
 }
 
 /// What Unstract's form of a status says: the files once it completed, before

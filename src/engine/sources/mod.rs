@@ -4,6 +4,12 @@
 //! runs: listed, compared with what is known of each file, loaded into the
 //! document store and committed to its row, all before the first step.
 
+mod confined;
+mod folder;
+pub(super) mod gather;
+pub(super) mod history;
+mod listing;
+mod load;
 pub mod settings;
 
 use millrace_entities::enums::WorkflowKind;

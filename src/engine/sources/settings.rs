@@ -176,7 +176,8 @@ fn compile(patterns: &[String]) -> Result<GlobSet, globset::Error> {
 
 /// Whether the text names a folder within a store.
 fn is_folder(text: &str) -> bool {
-    text.len() <= MAX_PATH_BYTES && (text.trim_matches('/').is_empty() || is_path(text.trim_matches('/')))
+    text.len() <= MAX_PATH_BYTES
+        && (text.trim_matches('/').is_empty() || is_path(text.trim_matches('/')))
 }
 
 /// Whether the text is a path within a store, of the one form that all stores
@@ -194,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    fn source(changes: Value) -> Source {
+    fn source(changes: &Value) -> Source {
         let mut whole = json!({"connection": "archive"});
         whole.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         serde_json::from_value(whole).unwrap()
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_source_needs_no_more_than_its_connection() {
-        let source = source(json!({}));
+        let source = source(&json!({}));
         assert!(source.faults().is_empty());
         assert_eq!((source.max_files, source.changed_only), (500, true));
         assert!(source.selection().unwrap().takes("a/b/c.pdf"));
@@ -226,7 +227,7 @@ mod tests {
             (json!({"exclude": [""]}), "source.exclude[0]"),
             (json!({"exclude": ["{a,b"]}), "source.exclude[0]"),
         ] {
-            let faults = source(change.clone()).faults();
+            let faults = source(&change).faults();
             assert_eq!(faults.len(), 1, "{change}");
             assert_eq!(faults[0].0, place);
         }
@@ -234,9 +235,10 @@ mod tests {
 
     #[test]
     fn patterns_know_folders_and_what_is_excluded_stays_out() {
-        let selection = source(json!({"include": ["*.pdf", "in/**/*.{txt,md}"], "exclude": ["in/old/**"]}))
-            .selection()
-            .unwrap();
+        let selection =
+            source(&json!({"include": ["*.pdf", "in/**/*.{txt,md}"], "exclude": ["in/old/**"]}))
+                .selection()
+                .unwrap();
         for (path, expected) in [
             ("a.pdf", true),
             ("b/a.pdf", false),
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn a_folder_has_one_form_however_it_is_written() {
         for (prefix, folder) in [("", ""), ("/", ""), ("in", "in/"), ("/in/b/", "in/b/")] {
-            assert_eq!(source(json!({"prefix": prefix})).folder(), folder);
+            assert_eq!(source(&json!({"prefix": prefix})).folder(), folder);
         }
         for path in ["", "/a", "a//b", "a/./b", "../a", "a/", "a\nb"] {
             assert!(!is_path(path), "{path:?}");

@@ -1,10 +1,12 @@
 //! One batch of writes as one transaction of few statements.
 
 mod accepted;
+mod gathered;
 mod keys;
 mod notices;
 mod progress;
 mod rerun;
+mod runs;
 
 use std::collections::HashMap;
 
@@ -43,6 +45,7 @@ fn boundaries(writes: &[Write]) -> Vec<Boundary> {
             Write::Accept(..) => Boundary::ACCEPT,
             Write::Begin(..) => Boundary::BEGIN,
             Write::Step(..) => Boundary::STEP,
+            Write::Gather(..) => Boundary::WRITE,
             Write::End(..) => Boundary::END,
         };
         if !found.contains(&boundary) {
@@ -60,6 +63,7 @@ async fn apply(
     let mut accepted = Vec::new();
     let mut steps = HashMap::new();
     let mut begun = HashMap::new();
+    let mut found = HashMap::new();
     let mut ended = HashMap::new();
     for write in writes {
         match write {
@@ -70,6 +74,9 @@ async fn apply(
             Write::Begin(claim, at) => {
                 begun.insert(claim.execution_id, (claim, at));
             }
+            Write::Gather(claim, gathered) => {
+                found.insert(claim.execution_id, (claim, *gathered));
+            }
             Write::End(claim, ending) => {
                 ended.insert(claim.execution_id, (claim, *ending));
             }
@@ -78,7 +85,9 @@ async fn apply(
     let Accepted { mut refused, mut references } = accepted::store(transaction, accepted).await?;
     let held = held_claims(transaction, &checks).await?;
     steps.retain(|_, (claim, _)| held.holds(claim));
+    found.retain(|_, (claim, _)| held.holds(claim));
     ended.retain(|_, (claim, ending)| held.may_end(claim, ending.status).is_ok());
+    references.extend(gathered::references(&found));
     for (claim, ending) in ended.values_mut() {
         // What the end says of a step is the last word on it.
         let last = std::mem::take(&mut ending.steps).into_iter();
@@ -95,6 +104,9 @@ async fn apply(
     begun.retain(|id, (claim, _)| held.holds(claim) && !ended.contains_key(id));
     let begun = begun.into_iter().map(|(id, (_, at))| (id, at).into_value_tuple());
     begin(transaction, begun.collect()).await?;
+    let files = gathered::files(&mut found, &mut ended);
+    gathered::store(transaction, found).await?;
+    gathered::insert_files(transaction, files).await?;
     let ends = ended.iter().map(|(id, (_, ending))| ending_values(*id, ending));
     end(transaction, ends.collect()).await?;
     // With the end, so that neither is there without the other.
@@ -119,7 +131,9 @@ impl Check {
     fn of(write: &Write) -> Self {
         match write {
             Write::Accept(acceptance) => Self::Accept(acceptance.row.id),
-            Write::Step(claim, _) | Write::Begin(claim, _) => Self::Held(*claim),
+            Write::Step(claim, _) | Write::Begin(claim, _) | Write::Gather(claim, _) => {
+                Self::Held(*claim)
+            }
             Write::End(claim, ending) => Self::End(*claim, ending.status),
         }
     }

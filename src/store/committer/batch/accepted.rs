@@ -10,7 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::keys::claim_keys;
-use super::{chunks, rerun};
+use super::{chunks, rerun, runs};
 use crate::store::committer::{Acceptance, CommitError};
 use crate::store::{StoreError, audit};
 
@@ -28,6 +28,7 @@ pub(super) async fn store(
     mut accepted: Vec<Acceptance>,
 ) -> Result<Accepted, StoreError> {
     let mut refused = claim_keys(transaction, &accepted).await?;
+    refused.extend(runs::claim(transaction, &accepted, &refused).await?);
     refused.extend(rerun::expired(transaction, &accepted).await?);
     accepted.retain(|one| !refused.contains_key(&one.row.id));
     let mut references = Vec::new();
@@ -58,7 +59,7 @@ async fn insert_accepted(
     transaction: &DatabaseTransaction,
     rows: Vec<execution::Model>,
 ) -> Result<(), StoreError> {
-    for chunk in chunks(rows, 25) {
+    for chunk in chunks(rows, 26) {
         let rows = chunk.into_iter().map(IntoActiveModel::into_active_model);
         execution::Entity::insert_many(rows)
             .on_conflict(OnConflict::column(execution::Column::Id).do_nothing().to_owned())
