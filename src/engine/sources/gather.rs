@@ -206,12 +206,13 @@ async fn open(
     org_id: &str,
     source: &Source,
 ) -> Result<(Operator, Confined), Unable> {
-    let found = context.services.connections.get(org_id, &source.connection);
-    let Some(Connection::ObjectStore { service, options }) = found.as_deref() else {
-        let detail = format!("there is no connection `{}` of kind object_store", source.connection);
-        return Err(Unable::new("connection_unknown", detail));
+    let services = &context.services;
+    let (connections, name) = (&services.connections, &source.connection);
+    let operator = object_store::operator(connections, &services.outbound, org_id, name)
+        .map_err(|error| Unable::new(error.code(), error.to_string()))?;
+    let confined = match connections.get(org_id, name).as_deref() {
+        Some(Connection::ObjectStore { service, options }) => Confined::of(service, options).await,
+        _ => Confined::Never,
     };
-    let operator = object_store::operator(service, options);
-    let operator = operator.map_err(|_| Unable::unusable(&source.connection))?;
-    Ok((operator, Confined::of(service, options).await))
+    Ok((operator, confined))
 }
