@@ -92,19 +92,6 @@ impl CellType {
     }
 }
 
-impl Cell {
-    /// The value as text that Postgres casts to any fitting type.
-    pub fn into_text(self) -> Option<String> {
-        match self {
-            Self::Null => None,
-            Self::Boolean(value) => Some(value.to_string()),
-            Self::Integer(value) => Some(value.to_string()),
-            Self::Float(value) => Some(value.to_string()),
-            Self::Text(value) => Some(value),
-        }
-    }
-}
-
 fn text(value: &Value) -> Cell {
     Cell::Text(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
@@ -183,7 +170,10 @@ mod tests {
     use super::*;
 
     fn text_of(cell_type: CellType, value: &Value) -> Option<String> {
-        cell_type.convert(value).ok().and_then(Cell::into_text)
+        match cell_type.convert(value) {
+            Ok(Cell::Text(text)) => Some(text),
+            _ => None,
+        }
     }
 
     #[test]

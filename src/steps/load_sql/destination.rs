@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResul
 
 use super::cell::CellType;
 use super::failure::{mismatch, translate};
+use super::fit::Limit;
 use super::rows::Column;
 use super::table::TableName;
 use crate::steps::StepError;
@@ -24,6 +25,10 @@ pub struct Target {
     pub cell_type: CellType,
     /// The type to cast to, as SQL; none on SQLite.
     pub cast: Option<String>,
+    /// What it refuses besides.
+    pub limit: Option<Limit>,
+    /// Whether it can be empty.
+    pub nullable: bool,
 }
 
 /// What the load needs of its table.
@@ -99,6 +104,13 @@ pub async fn prepare(
 struct Found {
     name: String,
     sql_type: String,
+    /// Postgres: the length or the digits of the type, −1 if there are none.
+    modifier: i64,
+    not_null: bool,
+    /// The database fills it if a row does not.
+    filled: bool,
+    /// The database alone fills it.
+    generated: bool,
 }
 
 /// The columns of the table, none if it is missing.
@@ -111,15 +123,31 @@ async fn columns_of(
 ) -> Result<Vec<Found>, StepError> {
     let sql = match transaction.get_database_backend() {
         DbBackend::Postgres => {
-            "SELECT attname::text AS name, format_type(atttypid, -1) AS sql_type \
+            "SELECT attname::text AS name, format_type(atttypid, -1) AS sql_type, \
+             atttypmod::int8 AS modifier, attnotnull::int::int8 AS not_null, \
+             (atthasdef OR attidentity <> '')::int::int8 AS filled, \
+             (attgenerated <> '' OR attidentity = 'a')::int::int8 AS generated \
              FROM pg_attribute \
              WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
         }
-        _ => "SELECT name, type AS sql_type FROM pragma_table_info($1, $2)",
+        // The key that is the number of the row fills itself.
+        _ => {
+            "SELECT name, type AS sql_type, -1 AS modifier, \"notnull\" AS not_null, \
+             dflt_value IS NOT NULL OR (pk > 0 AND lower(type) = 'integer') AS filled, \
+             hidden > 0 AS generated FROM pragma_table_xinfo($1, $2)"
+        }
     };
     let rows = describe(transaction, table, sql).await?;
     let found = rows.iter().map(|row| {
-        Ok(Found { name: row.try_get("", "name")?, sql_type: row.try_get("", "sql_type")? })
+        let flag = |name: &str| row.try_get::<i64>("", name).map(|value| value != 0);
+        Ok(Found {
+            name: row.try_get("", "name")?,
+            sql_type: row.try_get("", "sql_type")?,
+            modifier: row.try_get("", "modifier")?,
+            not_null: flag("not_null")?,
+            filled: flag("filled")?,
+            generated: flag("generated")?,
+        })
     });
     found.collect::<Result<_, DbErr>>().map_err(|error| translate(&error, "reading the table"))
 }
@@ -210,21 +238,55 @@ fn targets(
     demand: &Demand<'_>,
     found: &[Found],
 ) -> Result<Vec<Target>, StepError> {
+    let table = demand.table;
+    let same = |one: &str, other: &str| folded(backend, one) == folded(backend, other);
+    let given = |one: &&Found| demand.columns.iter().any(|column| same(&column.name, &one.name));
+    let needy = found.iter().filter(|one| one.not_null && !one.filled && !one.generated);
+    if let Some(Found { name, .. }) = needy.into_iter().find(|one| !given(one)) {
+        let detail = "the rows have no field for it; add one, or give the column a default";
+        return Err(mismatch(format!("column `{name}` of `{table}` cannot be empty: {detail}")));
+    }
     let targets = demand.columns.iter().map(|column| {
-        let wanted = folded(backend, &column.name);
-        let Some(found) = found.iter().find(|one| folded(backend, &one.name) == wanted) else {
-            let (table, name) = (demand.table, &column.name);
+        let name = &column.name;
+        let Some(found) = found.iter().find(|one| same(&one.name, name)) else {
             let detail = format!("`{table}` has no column `{name}`; add it, or list columns");
             return Err(mismatch(detail));
         };
-        let (own, cast) = match backend {
-            DbBackend::Postgres => (cell_type_of(&found.sql_type), Some(found.sql_type.clone())),
-            _ => (None, None),
+        if found.generated {
+            let detail = "the database alone fills it; leave it out, or list columns";
+            return Err(mismatch(format!("column `{name}` of `{table}`: {detail}")));
+        }
+        let (own, cast, limit) = match backend {
+            DbBackend::Postgres => {
+                let sql_type = found.sql_type.clone();
+                (cell_type_of(&sql_type), Some(sql_type), limit_of(found))
+            }
+            _ => (None, None, None),
         };
         let cell_type = column.fixed.or(own).unwrap_or(column.inferred);
-        Ok(Target { name: column.name.clone(), cell_type, cast })
+        Ok(Target { name: name.clone(), cell_type, cast, limit, nullable: !found.not_null })
     });
     targets.collect()
+}
+
+/// What a column of a Postgres type refuses, or would change without a word.
+/// How lengths and digits are in the modifier: Postgres, `varchar.c` and
+/// `numeric.c`.
+fn limit_of(found: &Found) -> Option<Limit> {
+    let modifier = u32::try_from(found.modifier - 4).ok();
+    match (found.sql_type.as_str(), modifier) {
+        ("smallint", _) => Some(Limit::Whole(i16::MIN.into()..=i16::MAX.into())),
+        ("integer", _) => Some(Limit::Whole(i32::MIN.into()..=i32::MAX.into())),
+        ("real", _) => Some(Limit::Single),
+        ("uuid", _) => Some(Limit::Uuid),
+        ("character varying" | "bpchar", Some(most)) => Some(Limit::Characters(most as usize)),
+        // A scale below zero, or above the precision, is for the database.
+        ("numeric", Some(modifier)) => {
+            let (precision, scale) = ((modifier >> 16) & 0xffff, modifier & 0x7ff);
+            (scale <= precision).then_some(Limit::Digits { precision, scale })
+        }
+        _ => None,
+    }
 }
 
 /// What a column of a Postgres type holds; none where any text may do.

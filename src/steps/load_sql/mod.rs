@@ -1,8 +1,10 @@
 //! `load_sql`: loads rows into a table of SQLite or Postgres.
 
+mod batch;
 mod cell;
 mod destination;
 mod failure;
+mod fit;
 mod ledger;
 mod load;
 mod rows;
@@ -94,6 +96,8 @@ impl StepKind for LoadSql {
     const REFERENCE: Reference = Reference {
         about: "All rows or none. The input is an array of objects, one object, or an object whose `rows` is such an array.
 
+All rows are checked against the table before the first is written: columns that are missing or that the database alone fills, values that a column needs, the kind of each value and, on Postgres, lengths, digits and ranges. Numbers are never rounded. The error names the row, counted from 0, and the column.
+
 Limits: 1000 columns, 300 seconds a load.",
         output: r#"`{"table", "rows_loaded", "skipped"}`; `skipped` is true if an earlier run of the same load had brought the rows."#,
         errors: &[
@@ -168,7 +172,7 @@ impl Step for LoadSql {
         let pool = self.pool(context)?;
         let (input, columns) = (Arc::clone(&context.input), self.columns.clone());
         let source = offload(move || rows::read(&input, columns.as_ref())).await?;
-        if source.rows.is_empty() {
+        if source.rows().len() == 0 {
             return Ok(self.output(0, false));
         }
         let load = Load {

@@ -16,10 +16,16 @@ const MAX_COLUMNS: usize = 1_000;
 /// The rows of an input and the columns they are loaded into.
 #[derive(Debug)]
 pub struct Source {
-    /// In the order of the input.
-    pub rows: Vec<Map<String, Value>>,
+    input: Arc<Value>,
     /// In the order of `columns`, or of their first appearance.
     pub columns: Vec<Column>,
+}
+
+impl Source {
+    /// In the order of the input.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &Map<String, Value>> {
+        objects(&self.input).unwrap_or_default().into_iter()
+    }
 }
 
 /// A column to load.
@@ -64,17 +70,7 @@ pub fn read(
     input: &Arc<Value>,
     columns: Option<&IndexMap<String, ColumnParams>>,
 ) -> Result<Source, StepError> {
-    let rows = match &**input {
-        Value::Array(rows) => objects(rows)?,
-        Value::Object(fields) => match fields.get("rows") {
-            Some(Value::Array(rows)) => objects(rows)?,
-            _ => vec![fields.clone()],
-        },
-        _ => {
-            let detail = "load_sql takes an array of objects, an object, or an object with `rows`";
-            return Err(StepError::bad_input(detail));
-        }
-    };
+    let rows = objects(input)?;
     let columns = match columns {
         Some(columns) => columns.iter().map(fixed).collect(),
         None => infer(&rows)?,
@@ -83,12 +79,23 @@ pub fn read(
         let detail = format!("the rows have more than {MAX_COLUMNS} fields; name some in columns");
         return Err(StepError::permanent("row_invalid", detail));
     }
-    Ok(Source { rows, columns })
+    Ok(Source { input: Arc::clone(input), columns })
 }
 
-fn objects(rows: &[Value]) -> Result<Vec<Map<String, Value>>, StepError> {
+fn objects(input: &Value) -> Result<Vec<&Map<String, Value>>, StepError> {
+    let rows = match input {
+        Value::Array(rows) => rows,
+        Value::Object(fields) => match fields.get("rows") {
+            Some(Value::Array(rows)) => rows,
+            _ => return Ok(vec![fields]),
+        },
+        _ => {
+            let detail = "load_sql takes an array of objects, an object, or an object with `rows`";
+            return Err(StepError::bad_input(detail));
+        }
+    };
     let objects = rows.iter().enumerate().map(|(index, row)| match row {
-        Value::Object(fields) => Ok(fields.clone()),
+        Value::Object(fields) => Ok(fields),
         _ => Err(StepError::permanent("row_invalid", format!("row {index} is not an object"))),
     });
     objects.collect()
@@ -104,10 +111,10 @@ fn fixed((name, params): (&String, &ColumnParams)) -> Column {
 }
 
 /// All fields of all rows; a field that is null everywhere becomes text.
-fn infer(rows: &[Map<String, Value>]) -> Result<Vec<Column>, StepError> {
+fn infer(rows: &[&Map<String, Value>]) -> Result<Vec<Column>, StepError> {
     let mut types: IndexMap<&str, Option<CellType>> = IndexMap::new();
     for (index, row) in rows.iter().enumerate() {
-        for (name, value) in row {
+        for (name, value) in *row {
             let seen = match types.get_mut(name.as_str()) {
                 Some(seen) => seen,
                 None => {

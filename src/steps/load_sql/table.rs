@@ -64,12 +64,17 @@ impl TableName {
         }
     }
 
-    /// Quoted, as text to be bound where Postgres takes a name as a value.
+    /// Quoted: as SQL, and as text to be bound where Postgres takes a name as a
+    /// value.
     pub fn quoted(&self) -> String {
         let parts = self.schema.iter().chain([&self.name]);
-        let quoted = parts.map(|part| format!("\"{}\"", part.replace('"', "\"\"")));
-        quoted.collect::<Vec<_>>().join(".")
+        parts.map(|part| quoted(part)).collect::<Vec<_>>().join(".")
     }
+}
+
+/// A name as SQL.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 impl fmt::Display for TableName {
