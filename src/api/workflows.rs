@@ -17,6 +17,7 @@ use super::page::{Listing, Paging};
 use super::schemas::{MergePatch, Name, Object, drop_read_only, name_text};
 use super::{IfMatch, Nothing, ResourceId, State};
 use crate::engine::audit::Author;
+use crate::engine::flow::OnError;
 use crate::engine::manage::{ManageError, WorkflowDraft, check_steps};
 use crate::engine::plan::{STEP_ID, StepDefinition};
 use crate::engine::retry::Retry;
@@ -71,6 +72,8 @@ pub struct StepWrite {
     when: Option<String>,
     /// The kind's parameters: an object.
     with: Option<Value>,
+    /// What its failure means for the document.
+    on_error: Option<OnError>,
     /// When it is tried again; as the deployment says if absent. What it leaves out has its default.
     retry: Option<Retry>,
     /// Time for one try, in seconds; absent: as long as the execution has.

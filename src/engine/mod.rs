@@ -14,7 +14,7 @@ pub mod directory;
 pub mod events;
 mod execution;
 mod feed;
-mod flow;
+pub mod flow;
 pub mod history;
 pub mod idempotency;
 pub mod lifecycle;

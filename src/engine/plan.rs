@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::flow;
+use super::flow::{self, OnError};
 use super::retry::Retry;
 use super::settings::Settings;
 use crate::schema::Schema;
@@ -47,6 +47,9 @@ pub struct StepDefinition {
     /// The kind's parameters.
     #[serde(default = "no_parameters")]
     pub with: Value,
+    /// What its failure means.
+    #[serde(default, skip_serializing_if = "OnError::is_default")]
+    pub on_error: OnError,
     /// When it is tried again; as the deployment says if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -68,6 +71,7 @@ impl StepDefinition {
             && self.uses == other.uses
             && self.input == other.input
             && self.when == other.when
+            && self.on_error == other.on_error
             && self.with == other.with
     }
 }
@@ -89,6 +93,8 @@ pub struct PlannedStep {
     pub input: Option<String>,
     /// Whether it runs; it does if absent.
     pub when: Option<Condition>,
+    /// What its failure means.
+    pub on_error: OnError,
     /// When it is tried again; as the deployment says if absent.
     pub retry: Option<Retry>,
     /// Time for one try; as long as the execution has if absent.
@@ -146,6 +152,7 @@ impl Plan {
                     uses: definition.uses.clone(),
                     input: definition.input.clone(),
                     when,
+                    on_error: definition.on_error,
                     retry: definition.retry.clone(),
                     timeout: definition
                         .timeout_seconds

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::events::StepOutcome;
-use super::flow::Ended;
+use super::flow::{Ended, OnError, error_output};
 use super::run::{Job, STORE_AWAY, put_large, refresh};
 use super::walk::{error_value, number};
 use crate::steps::StepError;
@@ -43,6 +43,9 @@ impl Stored {
             Ended::Skipped(_) => {
                 return Ok(Self::inline(Given::Unchanged, Some(PASSED_OVER.into())));
             }
+            Ended::Continued(error) => {
+                return Ok(Self::inline(Given::Output, Some(error_output(error).to_string())));
+            }
             Ended::Failed(_) => return Ok(Self::inline(Given::Nothing, None)),
         };
         let text = value.to_string();
@@ -70,11 +73,12 @@ pub(super) async fn record(
     mut ended: Ended,
 ) -> Result<(Ended, Recorded), Lost> {
     let events = &job.live.events;
+    let on_error = job.plan.steps.get(step).map_or(OnError::Fail, |step| step.on_error);
     loop {
         let mut stored = match Stored::of(job, &ended).await {
             Ok(stored) => stored,
             Err(error) => {
-                ended = Ended::Failed(error);
+                ended = Ended::failed(error, on_error);
                 continue;
             }
         };
@@ -107,7 +111,8 @@ pub(super) async fn record(
             Err(CommitError::Refused(_)) if error.is_none() => {
                 events.take_back(document);
                 let detail = "the step's output could not be stored";
-                ended = Ended::Failed(StepError::permanent("output_unstorable", detail));
+                let error = StepError::permanent("output_unstorable", detail);
+                ended = Ended::failed(error, on_error);
             }
             Err(_) => return Err(Lost),
         }

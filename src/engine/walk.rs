@@ -211,9 +211,9 @@ impl Walk {
             None => Some(Arc::clone(previous)),
         };
         let ended = match applies(planned, input.as_ref(), data).await {
-            Ok(true) => Ended::of(self.run(planned, data, input).await),
+            Ok(true) => Ended::of(self.run(planned, data, input).await, planned.on_error),
             Ok(false) => Ended::Skipped(None),
-            Err(error) => Ended::Failed(error),
+            Err(error) => Ended::failed(error, planned.on_error),
         };
         if !matches!(ended, Ended::Skipped(None)) {
             let seconds = seconds_between(started_at, clock::now());

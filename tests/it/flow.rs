@@ -1,4 +1,4 @@
-//! Steps that are passed over.
+//! Steps that are passed over, and documents that go on after a failure.
 
 use std::collections::HashMap;
 
@@ -173,5 +173,128 @@ on_each_database! {
         let told = recorded_through_a_restart(&database, &target, server, &id, "endless").await;
         assert_eq!((&told["skipped"]["state"], &told["skipped"]["attempt"]), (&json!("skipped"), &json!(1)));
         assert_eq!((&told["endless"]["state"], &told["endless"]["attempt"]), (&json!("stopped"), &json!(2)));
+    }
+}
+
+on_each_database! {
+    async fn a_document_goes_on_after_a_failure_where_its_step_says_so(database) {
+        let server = Server::start(&database).await;
+        let api = &server.api;
+        let key = api.organisation("acme").await;
+        let failing = |on_error: &str| {
+            json!([jq("one", ". + 1"), with(jq("two", "error(\"no\")"), json!({"on_error": on_error, "retry": {"attempts": 2, "delay_seconds": 0, "errors": ["jq_failed"]}})),
+                jq("three", "{got: ., seen: ($context.steps | keys)}")])
+        };
+        let mut told_live = Vec::new();
+        for (on_error, state, output) in [
+            ("skip", "skipped", json!({"got": 2, "seen": ["one"]})),
+            ("continue", "failed", json!({"got": {"error": {"code": "jq_failed"}}, "seen": ["one", "two"]})),
+        ] {
+            let target = api.deploy_in("acme", &key, on_error, failing(on_error), json!({})).await;
+            let id = api.accepted(&target, &json!({"input_data": 1, "include_metrics": true})).await;
+            let ended = api.ended(&target, &id).await;
+            assert_eq!((&ended["status"], &ended["documents"]["failed"]), (&json!("COMPLETED"), &json!(0)));
+            let result = api.result(&target, &id).await;
+            assert_eq!((&result[0]["status"], &result[0]["error"]), (&json!("Success"), &Value::Null));
+            let mut got = result[0]["result"]["output"].clone();
+            if let Some(error) = got["got"].get_mut("error") {
+                assert!(error.as_object_mut().unwrap().remove("detail").unwrap().is_string());
+            }
+            assert_eq!(got, output);
+            assert_eq!(result[0]["result"]["metrics"]["two"]["tries"], 2);
+            let told = steps(api, &target, &id).await;
+            assert_eq!((&told["two"]["state"], &told["two"]["tries"]), (&json!(state), &json!(2)));
+            assert_eq!(told["two"]["error"]["code"], "jq_failed");
+            assert_eq!(told["two"]["output"]["error"]["code"].is_string(), on_error == "continue");
+            let events = follow(api, &target, &id, None).await.rest().await;
+            let two = format!("input_data two {state}");
+            assert_eq!(briefs(&events)[5..], [
+                "input_data two started", &two, "input_data three started",
+                "input_data three completed", "input_data completed", "COMPLETED",
+            ]);
+            assert_eq!(events[6].data["error"]["code"], "jq_failed");
+            assert!(events[9..].iter().all(|event| event.data.get("error").is_none()));
+            // What it went on with is taken over.
+            let again = rerun_from(api, &target, &id, "three").await;
+            let taken_over = steps(api, &target, &again).await;
+            assert_eq!((&taken_over["two"]["state"], &taken_over["two"]["attempt"]), (&json!(state), &json!(0)));
+            assert_eq!(api.result(&target, &again).await[0]["result"]["output"], result[0]["result"]["output"]);
+            told_live.push((target, id, events));
+        }
+        server.stop().await;
+        // From the rows alone.
+        let server = Server::start(&database).await;
+        for (target, id, events) in told_live {
+            assert_eq!(follow(&server.api, &target, &id, None).await.rest().await, events);
+        }
+        server.stop().await;
+    }
+}
+
+on_each_database! {
+    async fn a_failure_that_is_the_last_or_follows_another_ends_its_document_as_its_step_says(database) {
+        let server = Server::start(&database).await;
+        let api = &server.api;
+        let key = api.organisation("acme").await;
+        let bad = |id: &str, on_error: &str| with(jq(id, "error(\"no\")"), json!({"on_error": on_error}));
+        for (name, steps, status, output) in [
+            ("last-skip", json!([bad("a", "skip")]), "COMPLETED", json!(1)),
+            ("last-continue", json!([jq("z", "2"), bad("a", "continue")]), "COMPLETED", json!("jq_failed")),
+            ("both", json!([bad("a", "skip"), bad("b", "skip"), jq("c", ". + 1")]), "COMPLETED", json!(2)),
+            ("then-fail", json!([bad("a", "continue"), bad("b", "fail")]), "ERROR", Value::Null),
+            ("no-input", json!([with(jq("a", "."), json!({"input": "/steps/none", "on_error": "skip"}))]), "COMPLETED", json!(1)),
+            ("condition", json!([with(jq("a", "."), json!({"when": "document | int", "on_error": "skip"}))]), "COMPLETED", json!(1)),
+        ] {
+            let target = api.deploy_in("acme", &key, name, steps, json!({})).await;
+            let id = api.accepted(&target, &json!({"input_data": 1})).await;
+            assert_eq!(api.ended(&target, &id).await["status"], status, "{name}");
+            let events = follow(api, &target, &id, None).await.rest().await;
+            assert_eq!(briefs(&events).last().unwrap(), status, "{name}");
+            if status == "COMPLETED" {
+                let got = api.result(&target, &id).await[0]["result"]["output"].clone();
+                assert_eq!(got.pointer("/error/code").unwrap_or(&got), &output, "{name}");
+            }
+        }
+        let target = api.deploy_in("acme", &key, "plain", json!([jq("one", ".")]), json!({})).await;
+        let found = faults(api, &target, json!([with(jq("a", "."), json!({"on_error": "ignore"}))])).await;
+        assert_eq!(found, ["steps[0].on_error"]);
+        server.stop().await;
+    }
+}
+
+on_each_database! {
+    async fn neither_a_cancel_nor_the_end_of_the_time_is_an_error_to_pass_over(database) {
+        let server = Server::start_with(&database, "[engine]\ncancel_grace_seconds = 1").await;
+        let api = &server.api;
+        let key = api.organisation("acme").await;
+        for on_error in ["skip", "continue"] {
+            let steps = json!([with(endless("endless"), json!({"on_error": on_error})), jq("after", ".")]);
+            let target = api.deploy_in("acme", &key, on_error, steps.clone(), json!({})).await;
+            let id = api.accepted(&target, &json!({"input_data": 1})).await;
+            let mut events = follow(api, &target, &id, None).await;
+            events.until("input_data endless started").await;
+            assert_eq!(cancel(api, &target, &id).await.status(), 202);
+            assert_eq!(briefs(&events.rest().await), ["input_data endless stopped", "input_data stopped", "STOPPED"]);
+            let settings = json!({"execution_timeout_seconds": 1});
+            let target = api.deploy_in("acme", &key, &format!("{on_error}-timed"), steps, settings).await;
+            let id = api.accepted(&target, &json!({"input_data": 1})).await;
+            assert_eq!(api.ended(&target, &id).await["error"]["code"], "execution_timed_out");
+            assert!(!self::steps(api, &target, &id).await.contains_key("after"));
+        }
+        server.stop().await;
+    }
+}
+
+on_each_database! {
+    async fn a_failure_that_was_passed_over_is_not_tried_again_after_a_death(database) {
+        let server = Process::start(&database, SHORT_LEASE).await;
+        let bad = |id: &str, on_error: &str| with(jq(id, "error(\"no\")"), json!({"on_error": on_error}));
+        let steps = json!([bad("passed", "skip"), bad("told", "continue"), endless("endless")]);
+        let target = server.api.deploy(steps).await;
+        let id = server.api.accepted(&target, &json!({"input_data": 1})).await;
+        let told = recorded_through_a_restart(&database, &target, server, &id, "endless").await;
+        for (step, state, attempt) in [("passed", "skipped", 1), ("told", "failed", 1), ("endless", "stopped", 2)] {
+            assert_eq!((&told[step]["state"], &told[step]["attempt"]), (&json!(state), &json!(attempt)), "{step}");
+        }
     }
 }
