@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sqlite test-cancelled test-clients test-contract test-docs chaos faults frozen compare-text bench-load docs-steps lint fmt doc deny advisories ci
+.PHONY: help run test test-sqlite test-cancelled test-clients test-contract test-docs chaos faults frozen compare-text bench-documents bench-load docs-steps lint fmt doc deny advisories ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ frozen: ## Freeze a node past its lease RUNS times; each of its late writes must
 
 compare-text: ## Compare the text of ../shared's PDFs with poppler's, by the debug build
 	tests/compare_text.py
+
+bench-documents: ## Measure text extraction beside pdftotext; more PDFs: DOCUMENTS=folder
+	cargo bench --bench documents
 
 bench-load: ## Measure how many rows a second load_sql brings into Postgres (release build)
 	scripts/postgres with cargo bench --bench load

@@ -76,6 +76,50 @@ fn a_line_of_a_pdf_stays_a_line_in_its_layout() {
     assert_eq!(column("12.50"), column("9.00"));
 }
 
+/// The plain text of a page without a form.
+fn plain(content: &str) -> String {
+    let page = String::from_utf8(pdf(content)).unwrap();
+    let page = page.replace(" /AcroForm << /Fields [6 0 R] >>", "");
+    let options = Options { output: Output::Plain, ..Options::default() };
+    extract(page.as_bytes(), &options).unwrap().text
+}
+
+#[test]
+fn columns_of_prose_are_read_one_after_the_other_and_tables_line_by_line() {
+    let line = "some words that go on to the end of it";
+    let mut content = String::from(
+        "BT /F1 10 Tf 1 0 0 1 50 800 Tm (A heading over both columns of the page) Tj ",
+    );
+    for y in 0..6 {
+        let at = 760 - 12 * y;
+        content.push_str(&format!(
+            "1 0 0 1 320 {at} Tm (R{y} {line}) Tj 1 0 0 1 50 {at} Tm (L{y} {line}) Tj "
+        ));
+    }
+    content.push_str("ET");
+    let text = plain(&content);
+    let order: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    let expected =
+        ["A", "", "L0", "L1", "L2", "L3", "L4", "L5", "", "R0", "R1", "R2", "R3", "R4", "R5"];
+    assert_eq!(order, expected, "{text}");
+    let table = "BT /F1 10 Tf 50 700 Td (Tea) Tj 350 0 Td (12.50) Tj -350 -12 Td (Milk) Tj 350 0 Td (9.00) Tj ET";
+    assert_eq!(plain(table), "Tea\t12.50\nMilk\t9.00");
+}
+
+#[test]
+fn what_a_pdf_says_its_text_is_goes_before_what_it_shows() {
+    let content = "BT /F1 12 Tf 72 700 Td /Span << /ActualText (Invoice) >> BDC (Inv) Tj (o1ce) Tj EMC \
+        ( no 7) Tj ET";
+    assert_eq!(plain(content), "Invoice no 7");
+}
+
+#[test]
+fn text_outside_the_page_and_text_painted_twice_is_not_read_again() {
+    let content = "BT /F1 12 Tf 72 700 Td (Bold) Tj ET BT /F1 12 Tf 72.3 700 Td (Bold) Tj ET \
+        BT /F1 12 Tf 72 9000 Td (far away) Tj ET";
+    assert_eq!(plain(content), "Bold");
+}
+
 #[test]
 fn the_values_of_a_form_are_part_of_the_text_in_every_output() {
     for output in [Output::Markdown, Output::Plain, Output::Layout] {

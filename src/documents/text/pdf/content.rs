@@ -1,16 +1,23 @@
 //! Where each piece of text stands on a page: the text operators of its
-//! content stream (ISO 32000-1, 9.4), with fonts decoded by unpdf.
+//! content stream (ISO 32000-1, 9.4).
 
-use unpdf::parser::backend::{
-    ContentOp, FormXObject, ObjectId, PageId, PaintedXObject, PdfBackend, PdfValue, RawBackend,
-    ResourceScope, get_number_from_value,
-};
+use std::rc::Rc;
+
+use hayro_syntax::content::TypedIter;
+use hayro_syntax::content::ops::TypedInstruction;
+use hayro_syntax::object::dict::keys::{ACTUAL_TEXT, MATRIX, RESOURCES, SUBTYPE};
+use hayro_syntax::object::{self, Array, Dict, Name, Number, Object, ObjectIdentifier};
+use hayro_syntax::page::{Page, Resources};
+
+use super::typeface::{Typeface, Typefaces};
 
 /// How deep forms may paint each other.
 const MAX_FORMS: usize = 8;
 /// Most operators of a page that are followed, forms included: a form that is
 /// painted often multiplies them.
 const MAX_OPERATORS: usize = 4_000_000;
+/// Gaps wider than this, in font sizes, divide what one operator shows.
+const GAP: f32 = 0.15;
 
 /// Text that was shown in one piece.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,14 +31,32 @@ pub(super) struct Run {
     pub(super) size: f32,
 }
 
-/// The text of a page, piece by piece in the order of painting.
-pub(super) fn runs(backend: &RawBackend, page: PageId) -> Vec<Run> {
-    let Ok(content) = backend.page_content(page) else { return Vec::new() };
-    let Ok(operators) = backend.decode_content(&content) else { return Vec::new() };
-    let state = State { matrix: display(backend, page), ..State::default() };
-    let mut reader = Reader { backend, page, runs: Vec::new(), forms: Vec::new(), operators: 0 };
-    reader.paint(&operators, state);
-    reader.runs
+/// What a page shows.
+#[derive(Default)]
+pub(super) struct Shown {
+    /// Its text, piece by piece in the order of painting.
+    pub(super) runs: Vec<Run>,
+    /// Characters whose font tells what they are.
+    pub(super) read: usize,
+    /// Characters whose font does not.
+    pub(super) unread: usize,
+}
+
+/// Reads a page.
+pub(super) fn shown<'a>(page: &Page<'a>, typefaces: &mut Typefaces<'a>) -> Shown {
+    #[expect(clippy::cast_possible_truncation, reason = "a page is small")]
+    let matrix = Matrix(page.initial_transform(false).as_coeffs().map(|n| n as f32));
+    let mut reader = Reader {
+        typefaces,
+        shown: Shown::default(),
+        area: page.render_dimensions(),
+        forms: Vec::new(),
+        marks: Vec::new(),
+        operators: 0,
+    };
+    let state = State { matrix, ..State::default() };
+    reader.paint(page.typed_operations(), page.resources(), state);
+    reader.shown
 }
 
 /// An affine transformation, as PDF writes it: `[a b c d e f]`.
@@ -40,6 +65,10 @@ struct Matrix([f32; 6]);
 
 impl Matrix {
     const IDENTITY: Self = Self([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+
+    fn of(numbers: [Number; 6]) -> Self {
+        Self(numbers.map(|number| number.as_f32()))
+    }
 
     fn shift(x: f32, y: f32) -> Self {
         Self([1.0, 0.0, 0.0, 1.0, x, y])
@@ -64,22 +93,11 @@ impl Matrix {
     }
 }
 
-/// From the page's own coordinates to those of the page as displayed.
-fn display(backend: &RawBackend, page: PageId) -> Matrix {
-    let area = backend.page_box(page);
-    Matrix(match backend.page_rotation(page) {
-        90 => [0.0, -1.0, 1.0, 0.0, -area.lly, area.urx],
-        180 => [-1.0, 0.0, 0.0, -1.0, area.urx, area.ury],
-        270 => [0.0, 1.0, -1.0, 0.0, area.ury, -area.llx],
-        _ => [1.0, 0.0, 0.0, 1.0, -area.llx, -area.lly],
-    })
-}
-
 /// The part of the graphics state that places text.
-#[derive(Debug, Clone)]
-struct State {
+#[derive(Clone)]
+struct State<'a> {
     matrix: Matrix,
-    font: Vec<u8>,
+    font: Option<Rc<Typeface<'a>>>,
     size: f32,
     character_spacing: f32,
     word_spacing: f32,
@@ -91,11 +109,11 @@ struct State {
     line: Matrix,
 }
 
-impl Default for State {
+impl Default for State<'_> {
     fn default() -> Self {
         Self {
             matrix: Matrix::IDENTITY,
-            font: Vec::new(),
+            font: None,
             size: 12.0,
             character_spacing: 0.0,
             word_spacing: 0.0,
@@ -108,159 +126,243 @@ impl Default for State {
     }
 }
 
-impl State {
+impl State<'_> {
     fn next_line(&mut self, x: f32, y: f32) {
         self.line = Matrix::shift(x, y).then(self.line);
         self.text = self.line;
     }
 
     /// Moves the text position along the line, by text space units.
-    fn advance(&mut self, by: f32) {
-        self.text = Matrix::shift(by, 0.0).then(self.text);
+    fn advance(&mut self, by: f32, horizontal: bool) {
+        let by = if horizontal {
+            Matrix::shift(by * self.horizontal_scale, 0.0)
+        } else {
+            Matrix::shift(0.0, by)
+        };
+        self.text = by.then(self.text);
+    }
+
+    /// Where the text position is on the page.
+    fn position(&self) -> (f32, f32) {
+        let (x, y) = self.text.apply(0.0, self.rise);
+        self.matrix.apply(x, y)
+    }
+
+    /// Height of the font on the page.
+    fn height(&self) -> f32 {
+        let to_page = self.text.then(self.matrix);
+        let (base, top) = (to_page.apply(0.0, 0.0), to_page.apply(0.0, self.size));
+        (top.0 - base.0).hypot(top.1 - base.1)
     }
 }
 
-struct Reader<'a> {
-    backend: &'a RawBackend,
-    page: PageId,
-    runs: Vec<Run>,
+struct Reader<'t, 'a> {
+    typefaces: &'t mut Typefaces<'a>,
+    shown: Shown,
+    /// Width and height of the page.
+    area: (f32, f32),
     /// The forms being painted, outermost first.
-    forms: Vec<ObjectId>,
+    forms: Vec<ObjectIdentifier>,
+    /// The marked content that is open: what its text really is, where the
+    /// document says so, and its first run.
+    marks: Vec<(Option<String>, usize)>,
     operators: usize,
 }
 
-impl Reader<'_> {
-    fn paint(&mut self, operators: &[ContentOp], mut state: State) {
+impl<'a> Reader<'_, 'a> {
+    fn paint(
+        &mut self,
+        mut operators: TypedIter<'_>,
+        within: &Resources<'a>,
+        mut state: State<'a>,
+    ) {
+        use TypedInstruction as Op;
         let mut saved = Vec::new();
-        for operator in operators {
+        while let Some(operator) = operators.next() {
             self.operators += 1;
             if self.operators > MAX_OPERATORS {
                 return;
             }
-            match operator.operator.as_str() {
-                "q" => saved.push(state.clone()),
-                "Q" => state = saved.pop().unwrap_or(state),
-                "Do" => self.form(operator, &state),
-                "'" | "\"" | "Tj" | "TJ" => self.show_operator(operator, &mut state),
-                _ => place(operator, &mut state),
+            match operator {
+                Op::SaveState(_) => saved.push(state.clone()),
+                Op::RestoreState(_) => state = saved.pop().unwrap_or(state),
+                Op::XObject(name) => self.form(name.0, within, &state),
+                Op::TextFont(font) => {
+                    state.font = self.font(font.0, within);
+                    state.size = font.1.as_f32();
+                }
+                Op::BeginMarkedContent(_) => self.marks.push((None, self.shown.runs.len())),
+                Op::BeginMarkedContentWithProperties(mark) => self.mark(mark.1, within),
+                Op::EndMarkedContent(_) => self.end_mark(),
+                Op::ShowText(text) => self.show(text.0, &mut state),
+                Op::ShowTexts(parts) => self.show_parts(parts.0, &mut state),
+                Op::NextLineAndShowText(text) => {
+                    state.next_line(0.0, -state.leading);
+                    self.show(text.0, &mut state);
+                }
+                Op::ShowTextWithParameters(text) => {
+                    state.word_spacing = text.0.as_f32();
+                    state.character_spacing = text.1.as_f32();
+                    state.next_line(0.0, -state.leading);
+                    self.show(text.2, &mut state);
+                }
+                other => place(&other, &mut state),
             }
         }
     }
 
-    fn scope(&self) -> ResourceScope {
-        match self.forms.last() {
-            Some(&form) => ResourceScope::form(self.page, form),
-            None => ResourceScope::page(self.page),
+    fn font(&mut self, name: &Name<'_>, within: &Resources<'a>) -> Option<Rc<Typeface<'a>>> {
+        if let Some(id) = within.fonts.get_ref(name.as_ref()) {
+            if let Some(known) = self.typefaces.known(id.into()) {
+                return known;
+            }
         }
+        self.typefaces.get(&within.get_font(name)?)
     }
 
     /// Paints a form in place of the operator that names it.
-    fn form(&mut self, operator: &ContentOp, state: &State) {
-        let Some(PdfValue::Name(name)) = operator.operands.first() else { return };
-        let Some(PaintedXObject::Form(form)) = self.backend.xobject(self.scope(), name) else {
-            return;
-        };
-        let FormXObject { id, matrix, content: Some(content), .. } = form else { return };
-        if self.forms.len() >= MAX_FORMS || self.forms.contains(&id) {
+    fn form(&mut self, name: &Name<'_>, within: &Resources<'a>, state: &State<'a>) {
+        let Some(stream) = within.get_x_object(name) else { return };
+        let (dictionary, id) = (stream.dict(), stream.obj_id());
+        let is_form =
+            dictionary.get::<Name<'_>>(SUBTYPE).is_some_and(|kind| kind.as_ref() == b"Form");
+        if !is_form || self.forms.len() >= MAX_FORMS || self.forms.contains(&id) {
             return;
         }
-        let Ok(operators) = self.backend.decode_content(&content) else { return };
-        let state = State { matrix: Matrix(matrix).then(state.matrix), ..state.clone() };
+        let Ok(content) = stream.decoded_data() else { return };
+        let own = dictionary.get::<Dict<'a>>(RESOURCES).map(Resources::new);
+        let matrix = dictionary.get::<[f32; 6]>(MATRIX).map_or(Matrix::IDENTITY, Matrix);
+        let state = State { matrix: matrix.then(state.matrix), ..state.clone() };
         self.forms.push(id);
-        self.paint(&operators, state);
+        self.paint(TypedIter::new(&content), own.as_ref().unwrap_or(within), state);
         self.forms.pop();
     }
 
-    fn show_operator(&mut self, operator: &ContentOp, state: &mut State) {
-        if operator.operator == "\"" {
-            state.word_spacing = number(operator, 0).unwrap_or(state.word_spacing);
-            state.character_spacing = number(operator, 1).unwrap_or(state.character_spacing);
-        }
-        if matches!(operator.operator.as_str(), "'" | "\"") {
-            state.next_line(0.0, -state.leading);
-        }
-        match operator.operands.last() {
-            Some(PdfValue::Str(bytes)) => self.show(bytes, state),
-            Some(PdfValue::Array(parts)) => {
-                for part in parts {
-                    match part {
-                        PdfValue::Str(bytes) => self.show(bytes, state),
-                        other => {
-                            let back = get_number_from_value(other).unwrap_or_default();
-                            let by = -back / 1000.0 * state.size * state.horizontal_scale;
-                            state.advance(by);
-                        }
-                    }
-                }
-            }
-            _ => {}
+    fn mark(&mut self, properties: &Object<'_>, within: &Resources<'a>) {
+        let text = match properties {
+            Object::Dict(properties) => properties.get::<object::String<'_>>(ACTUAL_TEXT),
+            Object::Name(name) => within
+                .properties
+                .get::<Dict<'a>>(name)
+                .and_then(|properties| properties.get::<object::String<'_>>(ACTUAL_TEXT)),
+            _ => None,
+        };
+        self.marks.push((text.map(|text| text_string(&text)), self.shown.runs.len()));
+    }
+
+    /// Puts what the text really is in the place of what was shown.
+    fn end_mark(&mut self) {
+        let Some((Some(text), first)) = self.marks.pop() else { return };
+        let end = self.shown.runs.last().map(|last| last.end);
+        self.shown.runs.truncate(first + 1);
+        if let (Some(run), Some(end)) = (self.shown.runs.get_mut(first), end) {
+            (run.text, run.end) = (text, end);
         }
     }
 
-    fn show(&mut self, bytes: &[u8], state: &mut State) {
-        let run = self.backend.decode_run(self.scope(), &state.font, bytes);
-        let text = run.decoded.text;
-        // Fonts that do not tell their widths are taken to be of usual width.
-        let width = run.glyphs.map_or_else(
-            || text.chars().map(|_| state.size * 0.5 + state.character_spacing).sum(),
-            |glyphs| {
-                let glyph = |glyph: &unpdf::parser::backend::GlyphAdvance| {
-                    let word = if glyph.is_word_space { state.word_spacing } else { 0.0 };
-                    glyph.width / 1000.0 * state.size + state.character_spacing + word
-                };
-                glyphs.iter().map(glyph).sum::<f32>()
-            },
-        );
-        let to_page = Matrix::shift(0.0, state.rise).then(state.text).then(state.matrix);
-        let start = to_page.apply(0.0, 0.0);
-        let end = to_page.apply(width * state.horizontal_scale, 0.0);
-        let top = to_page.apply(0.0, state.size);
-        let size = (top.0 - start.0).hypot(top.1 - start.1);
-        state.advance(width * state.horizontal_scale);
-        if !text.is_empty() && [start.0, start.1, end.0, end.1, size].iter().all(|n| n.is_finite())
-        {
-            self.runs.push(Run { text, start, end, size });
+    fn show(&mut self, bytes: &[u8], state: &mut State<'a>) {
+        let mut piece = Piece::new(state);
+        self.append(bytes, state, &mut piece);
+        self.end(piece, state);
+    }
+
+    fn show_parts(&mut self, parts: &Array<'_>, state: &mut State<'a>) {
+        let horizontal = state.font.as_ref().is_none_or(|font| font.is_horizontal());
+        let mut piece = Piece::new(state);
+        for part in parts.iter::<Object<'_>>() {
+            match part {
+                Object::String(bytes) => self.append(&bytes, state, &mut piece),
+                Object::Number(back) => {
+                    let back = back.as_f32() / 1000.0;
+                    if back.abs() > GAP {
+                        self.end(piece, state);
+                        state.advance(-back * state.size, horizontal);
+                        piece = Piece::new(state);
+                    } else {
+                        state.advance(-back * state.size, horizontal);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.end(piece, state);
+    }
+
+    fn append(&mut self, mut bytes: &[u8], state: &mut State<'a>, piece: &mut Piece) {
+        let Some(font) = state.font.clone() else { return };
+        while !bytes.is_empty() {
+            let (code, length) = font.code(bytes);
+            bytes = bytes.get(length..).unwrap_or_default();
+            let character = font.character(code);
+            match &character.text {
+                Some(text) => {
+                    self.shown.read += 1;
+                    piece.text.push_str(text);
+                }
+                None => self.shown.unread += 1,
+            }
+            let word = if code == 32 && length == 1 { state.word_spacing } else { 0.0 };
+            let by = character.advance / 1000.0 * state.size + state.character_spacing + word;
+            state.advance(by, font.is_horizontal());
+        }
+    }
+
+    /// Keeps a piece that ends where the text position is.
+    fn end(&mut self, piece: Piece, state: &State<'a>) {
+        let (start, end, size) = (piece.start, state.position(), state.height());
+        let finite = [start.0, start.1, end.0, end.1, size].iter().all(|n| n.is_finite());
+        let (width, height) = self.area;
+        let within = start.0 < width && end.0 > 0.0 && (0.0..=height).contains(&start.1);
+        if finite && within && !piece.text.is_empty() {
+            self.shown.runs.push(Run { text: piece.text, start, end, size });
         }
     }
 }
 
+/// Text in the making.
+struct Piece {
+    text: String,
+    start: (f32, f32),
+}
+
+impl Piece {
+    fn new(state: &State<'_>) -> Self {
+        Self { text: String::new(), start: state.position() }
+    }
+}
+
 /// Applies an operator that sets where and how text is placed.
-fn place(operator: &ContentOp, state: &mut State) {
-    let number = |index| number(operator, index);
-    match operator.operator.as_str() {
-        "cm" => state.matrix = matrix(operator).then(state.matrix),
-        "BT" => (state.text, state.line) = (Matrix::IDENTITY, Matrix::IDENTITY),
-        "Tf" => {
-            if let Some(PdfValue::Name(name)) = operator.operands.first() {
-                state.font.clone_from(name);
-            }
-            state.size = number(1).unwrap_or(state.size);
+fn place(operator: &TypedInstruction<'_, '_>, state: &mut State<'_>) {
+    use TypedInstruction as Op;
+    match operator {
+        Op::Transform(m) => {
+            state.matrix = Matrix::of([m.0, m.1, m.2, m.3, m.4, m.5]).then(state.matrix);
         }
-        "Tc" => state.character_spacing = number(0).unwrap_or_default(),
-        "Tw" => state.word_spacing = number(0).unwrap_or_default(),
-        "Tz" => state.horizontal_scale = number(0).unwrap_or(100.0) / 100.0,
-        "TL" => state.leading = number(0).unwrap_or_default(),
-        "Ts" => state.rise = number(0).unwrap_or_default(),
-        "Td" => state.next_line(number(0).unwrap_or_default(), number(1).unwrap_or_default()),
-        "TD" => {
-            state.leading = -number(1).unwrap_or_default();
-            state.next_line(number(0).unwrap_or_default(), -state.leading);
+        Op::BeginText(_) => (state.text, state.line) = (Matrix::IDENTITY, Matrix::IDENTITY),
+        Op::CharacterSpacing(by) => state.character_spacing = by.0.as_f32(),
+        Op::WordSpacing(by) => state.word_spacing = by.0.as_f32(),
+        Op::HorizontalScaling(by) => state.horizontal_scale = by.0.as_f32() / 100.0,
+        Op::TextLeading(by) => state.leading = by.0.as_f32(),
+        Op::TextRise(by) => state.rise = by.0.as_f32(),
+        Op::NextLine(by) => state.next_line(by.0.as_f32(), by.1.as_f32()),
+        Op::NextLineAndSetLeading(by) => {
+            state.leading = -by.1.as_f32();
+            state.next_line(by.0.as_f32(), by.1.as_f32());
         }
-        "T*" => state.next_line(0.0, -state.leading),
-        "Tm" => {
-            state.line = matrix(operator);
+        Op::NextLineUsingLeading(_) => state.next_line(0.0, -state.leading),
+        Op::SetTextMatrix(m) => {
+            state.line = Matrix::of([m.0, m.1, m.2, m.3, m.4, m.5]);
             state.text = state.line;
         }
         _ => {}
     }
 }
 
-fn number(operator: &ContentOp, index: usize) -> Option<f32> {
-    operator.operands.get(index).and_then(get_number_from_value)
-}
-
-/// The six operands of `cm` and `Tm`; nothing moves if they are not there.
-fn matrix(operator: &ContentOp) -> Matrix {
-    let numbers: Vec<f32> = operator.operands.iter().filter_map(get_number_from_value).collect();
-    numbers.try_into().map_or(Matrix::IDENTITY, Matrix)
+/// A text string (ISO 32000-1, 7.9.2.2): UTF-16 or UTF-8 after their marks,
+/// else PDFDocEncoding, whose letters are those of Windows-1252.
+fn text_string(bytes: &[u8]) -> String {
+    let encoding = encoding_rs::Encoding::for_bom(bytes);
+    let (encoding, mark) = encoding.unwrap_or((encoding_rs::WINDOWS_1252, 0));
+    let (text, _) = encoding.decode_without_bom_handling(bytes.get(mark..).unwrap_or_default());
+    text.chars().filter(|c| !c.is_control()).collect()
 }

@@ -1,21 +1,30 @@
-//! PDF, through unpdf; where it finds nothing or says that it lost something,
-//! pdf-extract is asked too, and for each page the fuller text is taken.
+//! PDF. Plain text and layouts are put together from the text operators of the
+//! pages. Markdown, and what that reading cannot tell, comes from unpdf; where
+//! it finds nothing or says that it lost something, pdf-extract is asked too,
+//! and for each page the fuller text is taken.
 
 mod content;
 mod layout;
+mod lines;
+mod quick;
+mod reading;
+mod typeface;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use unpdf::parser::backend::{PdfBackend, RawBackend};
 use unpdf::render::{RenderOptions, to_markdown, to_text};
 use unpdf::{Document, Error, FormField, ParseOptions};
 
 use super::{Output, Page, Text, failure};
 use crate::sandbox::JobError;
 
-/// Reads it; by the second reader alone if the first one died of it.
+/// Reads it; by the second reader alone if the others died of it.
 pub(super) fn extract(bytes: &[u8], output: Output, second_reader: bool) -> Result<Text, JobError> {
+    let quick = || contained(|| quick::read(bytes, output)).flatten();
+    let quick = if second_reader { None } else { quick() }.unwrap_or_default();
+    if quick.is_whole {
+        return Ok(Text::of_pages(quick.pages));
+    }
     let first = || contained(|| first_reading(bytes, output));
     let mut reading = match if second_reader { None } else { first() } {
         Some(Ok(reading)) => reading,
@@ -23,8 +32,8 @@ pub(super) fn extract(bytes: &[u8], output: Output, second_reader: bool) -> Resu
         Some(Err(_)) | None => Reading { lossy: true, ..Reading::default() },
     };
     let pages = &mut reading.pages;
-    if output == Output::Layout && !second_reader {
-        lay_out(pages, &contained(|| layouts(bytes)).unwrap_or_default());
+    if output == Output::Layout {
+        lay_out(pages, quick.pages);
     }
     if reading.lossy || letters(pages) == 0 {
         let second = contained(|| pdf_extract::extract_text_from_mem_by_pages(bytes));
@@ -99,20 +108,12 @@ fn form_values(form: &[FormField]) -> String {
     lines.map(|(name, value)| format!("\n{name}: {value}")).collect()
 }
 
-/// The layout of each page by its number.
-fn layouts(bytes: &[u8]) -> BTreeMap<u32, String> {
-    let Ok(backend) = RawBackend::load_bytes(bytes) else { return BTreeMap::new() };
-    let pages = backend.pages().into_iter();
-    pages.map(|(number, id)| (number, layout::render(content::runs(&backend, id)))).collect()
-}
-
 /// Replaces each page by its layout, unless that misses text: it follows
 /// neither patterns nor annotations.
-fn lay_out(pages: &mut [Page], layouts: &BTreeMap<u32, String>) {
-    for page in pages {
-        let layout = u32::try_from(page.number).ok().and_then(|number| layouts.get(&number));
-        if let Some(layout) = layout.filter(|text| count(text) * 10 >= count(&page.text) * 9) {
-            page.text.clone_from(layout);
+fn lay_out(pages: &mut [Page], layouts: Vec<Page>) {
+    for (page, layout) in pages.iter_mut().zip(layouts) {
+        if page.number == layout.number && count(&layout.text) * 10 >= count(&page.text) * 9 {
+            page.text = layout.text;
         }
     }
 }
