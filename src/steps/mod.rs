@@ -9,6 +9,7 @@ pub mod context;
 pub mod error;
 pub mod extract_fields;
 pub mod extract_text;
+pub mod http;
 pub mod jq;
 pub mod llm;
 pub mod load_sql;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::extract_fields::ExtractFields;
 use super::extract_text::ExtractTextStep;
+use super::http::Http;
 use super::jq::Jq;
 use super::llm::Llm;
 use super::load_sql::LoadSql;
@@ -34,6 +35,7 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     kind::<ExtractFields>(),
     kind::<ExtractTextStep>(),
+    kind::<Http>(),
     kind::<Jq>(),
     kind::<Llm>(),
     kind::<LoadSql>(),

@@ -30,6 +30,7 @@ mod event_stream;
 mod events;
 mod faults;
 mod flow;
+mod http;
 mod idempotency;
 mod intake;
 mod invoices;

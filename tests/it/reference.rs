@@ -8,7 +8,8 @@ use millrace::steps::reference::{Example, page};
 use millrace::steps::{KINDS, Kind};
 use serde_json::{Value, json};
 
-use crate::llm_server::{Asked, LlmServer, chat};
+use crate::llm_server::{self, LlmServer, chat};
+use crate::site::{self, Site, reply};
 use crate::support::{Database, ORG, Server};
 
 #[test]
@@ -24,7 +25,7 @@ fn the_page_is_made_from_the_kinds() {
 
 /// The connections of all examples, each with its kind's name before its own,
 /// because they share a server.
-fn connections(folder: &Path, llm: &str) -> String {
+fn connections(folder: &Path, llm: &str, http: &str) -> String {
     let mut text = String::new();
     for kind in KINDS {
         for (name, settings) in example(kind).connections {
@@ -35,11 +36,12 @@ fn connections(folder: &Path, llm: &str) -> String {
             }
         }
     }
-    text.replace("{folder}", folder.to_str().unwrap()).replace("{llm}", llm)
+    let text = text.replace("{folder}", folder.to_str().unwrap());
+    text.replace("{llm}", llm).replace("{http}", http)
 }
 
 /// What the model of the examples answers.
-fn model_says(asked: &Asked) -> Value {
+fn model_says(asked: &llm_server::Asked) -> Value {
     let prompt = asked.prompt();
     match prompt {
         _ if prompt.starts_with("Who sent this invoice") => {
@@ -47,6 +49,16 @@ fn model_says(asked: &Asked) -> Value {
         }
         _ => panic!("{prompt}"),
     }
+}
+
+/// A service that tells what it was asked.
+async fn echo() -> Site {
+    Site::start("127.0.0.1:0", |asked: &site::Asked| {
+        let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        let told = json!({"method": asked.method, "path": asked.path, "body": body});
+        reply("200 OK", "content-type: application/json\r\n", told.to_string())
+    })
+    .await
 }
 
 fn toml(value: &Value) -> String {
@@ -89,7 +101,8 @@ async fn the_example_of_every_kind_gives_what_the_page_says() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::sqlite();
     let model = LlmServer::start(|_, asked| chat(model_says(asked))).await;
-    let connections = connections(folder.path(), &model.url);
+    let http = echo().await;
+    let connections = connections(folder.path(), &model.url, &http.url(""));
     let server = Server::start_with(&database, &connections).await;
     let key = server.api.organisation(ORG).await;
     for kind in KINDS {
