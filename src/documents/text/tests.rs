@@ -77,11 +77,11 @@ fn a_line_of_a_pdf_stays_a_line_in_its_layout() {
 }
 
 /// The plain text of a page without a form.
-fn plain(content: &str) -> String {
-    let page = String::from_utf8(pdf(content)).unwrap();
-    let page = page.replace(" /AcroForm << /Fields [6 0 R] >>", "");
+fn page(content: &str) -> String {
+    let document = String::from_utf8(pdf(content)).unwrap();
+    let document = document.replace(" /AcroForm << /Fields [6 0 R] >>", "");
     let options = Options { output: Output::Plain, ..Options::default() };
-    extract(page.as_bytes(), &options).unwrap().text
+    extract(document.as_bytes(), &options).unwrap().text
 }
 
 #[test]
@@ -97,27 +97,27 @@ fn columns_of_prose_are_read_one_after_the_other_and_tables_line_by_line() {
         ));
     }
     content.push_str("ET");
-    let text = plain(&content);
+    let text = page(&content);
     let order: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
     let expected =
         ["A", "", "L0", "L1", "L2", "L3", "L4", "L5", "", "R0", "R1", "R2", "R3", "R4", "R5"];
     assert_eq!(order, expected, "{text}");
     let table = "BT /F1 10 Tf 50 700 Td (Tea) Tj 350 0 Td (12.50) Tj -350 -12 Td (Milk) Tj 350 0 Td (9.00) Tj ET";
-    assert_eq!(plain(table), "Tea\t12.50\nMilk\t9.00");
+    assert_eq!(page(table), "Tea\t12.50\nMilk\t9.00");
 }
 
 #[test]
 fn what_a_pdf_says_its_text_is_goes_before_what_it_shows() {
     let content = "BT /F1 12 Tf 72 700 Td /Span << /ActualText (Invoice) >> BDC (Inv) Tj (o1ce) Tj EMC \
         ( no 7) Tj ET";
-    assert_eq!(plain(content), "Invoice no 7");
+    assert_eq!(page(content), "Invoice no 7");
 }
 
 #[test]
 fn text_outside_the_page_and_text_painted_twice_is_not_read_again() {
     let content = "BT /F1 12 Tf 72 700 Td (Bold) Tj ET BT /F1 12 Tf 72.3 700 Td (Bold) Tj ET \
         BT /F1 12 Tf 72 9000 Td (far away) Tj ET";
-    assert_eq!(plain(content), "Bold");
+    assert_eq!(page(content), "Bold");
 }
 
 #[test]

@@ -212,10 +212,9 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn font(&mut self, name: &Name<'_>, within: &Resources<'a>) -> Option<Rc<Typeface<'a>>> {
-        if let Some(id) = within.fonts.get_ref(name.as_ref()) {
-            if let Some(known) = self.typefaces.known(id.into()) {
-                return known;
-            }
+        let id = within.fonts.get_ref(name.as_ref());
+        if let Some(known) = id.and_then(|id| self.typefaces.known(id.into())) {
+            return known;
         }
         self.typefaces.get(&within.get_font(name)?)
     }
