@@ -14,10 +14,12 @@ use std::time::Instant;
 
 use millrace::connections::{Connection, Connections};
 use millrace::documents::DocumentStore;
-use millrace::outbound::Outbound;
+use millrace::outbound::{Outbound, OutboundConfig};
 use millrace::sandbox::{Sandbox, SandboxConfig};
 use millrace::sql_pools::SqlPools;
+use millrace::steps::meter::Meter;
 use millrace::steps::{Services, StepContext, StepScope, build};
+use millrace::usage::Subject;
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +59,7 @@ fn context(services: &Arc<Services>, input: Value) -> StepContext {
         data: Arc::new(json!({})),
         document: None,
         services: Arc::clone(services),
+        meter: Meter::new(Arc::default(), Subject::new(Uuid::nil(), None)),
         cancel: CancellationToken::new(),
     }
 }
@@ -106,7 +109,7 @@ async fn main() {
         sandbox: Sandbox::new(SandboxConfig::default()),
         connections: Connections::new([((ORG.to_owned(), "db".to_owned()), connection)]),
         sql: pools,
-        outbound: Outbound::new(&[]).expect("clients"),
+        outbound: Outbound::new(&OutboundConfig::default()).expect("clients"),
     });
     let plain = json!({"connection": "db", "table": format!("{schema}.plain")});
     measure(&services, "insert", plain).await;

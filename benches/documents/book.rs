@@ -56,7 +56,8 @@ fn book(pages: usize, random: &mut fastrand::Rng) -> Vec<u8> {
 fn text(number: usize, random: &mut fastrand::Rng) -> Vec<u8> {
     let mut content = Content::new();
     line(&mut content, FONTS[1], 16.0, (60.0, 780.0), &words(random, 4));
-    let columns = if number % 3 == 0 { vec![(60.0, 5), (310.0, 5)] } else { vec![(60.0, 11)] };
+    let columns =
+        if number.is_multiple_of(3) { vec![(60.0, 5), (310.0, 5)] } else { vec![(60.0, 11)] };
     for (x, count) in columns {
         let mut y = 750.0;
         while y > 200.0 {
@@ -64,7 +65,7 @@ fn text(number: usize, random: &mut fastrand::Rng) -> Vec<u8> {
             y -= 12.5;
         }
     }
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         for row in 0..8_u8 {
             for column in 0..4_u8 {
                 let at = (60.0 + 120.0 * f32::from(column), 180.0 - 14.0 * f32::from(row));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::wire::{Asked, count};
+use super::wire::{Asked, count, set};
 use super::{End, Reply};
 
 /// The version of the protocol, by header.
@@ -18,13 +18,17 @@ pub(super) fn request(asked: &Asked<'_>) -> (Vec<String>, Value) {
     let mut body = json!({"model": asked.settings.model, "messages": messages,
         "max_tokens": asked.max_output_tokens});
     if let Some(system) = &ask.system {
-        body["system"] = system.as_str().into();
+        set(&mut body, "system", system.as_str());
     }
     if let Some(temperature) = ask.options.temperature {
-        body["temperature"] = temperature.into();
+        set(&mut body, "temperature", temperature);
     }
     if let Some(schema) = asked.schema() {
-        body["output_config"] = json!({"format": {"type": "json_schema", "schema": schema}});
+        set(
+            &mut body,
+            "output_config",
+            json!({"format": {"type": "json_schema", "schema": schema}}),
+        );
     }
     (vec!["messages".into()], body)
 }

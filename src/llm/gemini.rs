@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::wire::{Asked, count};
+use super::wire::{Asked, count, set};
 use super::{End, Reply, Role};
 
 pub(super) fn request(asked: &Asked<'_>) -> (Vec<String>, Value) {
@@ -17,17 +17,17 @@ pub(super) fn request(asked: &Asked<'_>) -> (Vec<String>, Value) {
     let contents: Vec<Value> = said.collect();
     let mut how = json!({"maxOutputTokens": asked.max_output_tokens});
     if let Some(temperature) = ask.options.temperature {
-        how["temperature"] = temperature.into();
+        set(&mut how, "temperature", temperature);
     }
     if let Some(schema) = asked.schema() {
-        how["responseJsonSchema"] = schema.clone();
+        set(&mut how, "responseJsonSchema", schema.clone());
     }
     if asked.schema().is_some() || asked.wants_object() {
-        how["responseMimeType"] = "application/json".into();
+        set(&mut how, "responseMimeType", "application/json");
     }
     let mut body = json!({"contents": contents, "generationConfig": how});
     if let Some(system) = &ask.system {
-        body["systemInstruction"] = json!({"parts": [{"text": system}]});
+        set(&mut body, "systemInstruction", json!({"parts": [{"text": system}]}));
     }
     let model = asked.settings.model.trim_start_matches("models/");
     (vec!["models".into(), format!("{model}:generateContent")], body)

@@ -2,26 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::wire::{Asked, count};
+use super::wire::{Asked, count, set};
 use super::{End, Reply, openai};
 
 pub(super) fn request(asked: &Asked<'_>) -> (Vec<String>, Value) {
-    // The conversation is written as OpenAI writes it.
-    let messages = openai::request(asked).1["messages"].take();
+    let messages = openai::messages(asked.ask);
     let mut options = json!({"num_predict": asked.max_output_tokens});
     if let Some(temperature) = asked.ask.options.temperature {
-        options["temperature"] = temperature.into();
+        set(&mut options, "temperature", temperature);
     }
     // What is longer than its own default would be cut without a word.
     if let Some(context_tokens) = asked.settings.context_tokens {
-        options["num_ctx"] = context_tokens.into();
+        set(&mut options, "num_ctx", context_tokens);
     }
     let mut body = json!({"model": asked.settings.model, "messages": messages, "stream": false,
         "options": options});
     if let Some(schema) = asked.schema() {
-        body["format"] = schema.clone();
+        set(&mut body, "format", schema.clone());
     } else if asked.wants_object() {
-        body["format"] = "json".into();
+        set(&mut body, "format", "json");
     }
     (vec!["api".into(), "chat".into()], body)
 }

@@ -3,29 +3,37 @@
 
 use serde_json::{Value, json};
 
-use super::wire::{Asked, count};
-use super::{End, Reply};
+use super::wire::{Asked, count, set};
+use super::{Ask, End, Reply};
 
-pub(super) fn request(asked: &Asked<'_>) -> (Vec<String>, Value) {
-    let ask = asked.ask;
+/// The conversation, in the form that others have too.
+pub(super) fn messages(ask: &Ask) -> Vec<Value> {
     let system = ask.system.iter().map(|text| json!({"role": "system", "content": text}));
     let said = ask
         .messages
         .iter()
         .map(|message| json!({"role": message.role.name(), "content": message.text}));
-    let messages: Vec<Value> = system.chain(said).collect();
-    let mut body = json!({"model": asked.settings.model, "messages": messages});
-    body[limit_name(asked)] = asked.max_output_tokens.into();
+    system.chain(said).collect()
+}
+
+pub(super) fn request(asked: &Asked<'_>) -> (Vec<String>, Value) {
+    let ask = asked.ask;
+    let mut body = json!({"model": asked.settings.model, "messages": messages(ask)});
+    set(&mut body, limit_name(asked), asked.max_output_tokens);
     if let Some(temperature) = ask.options.temperature {
-        body["temperature"] = temperature.into();
+        set(&mut body, "temperature", temperature);
     }
     if let Some(schema) = asked.schema() {
         // Not `strict`, which has a dialect of its own that makes every
         // property required: the answer is checked here anyway.
-        body["response_format"] = json!({"type": "json_schema",
-            "json_schema": {"name": "answer", "schema": schema}});
+        set(
+            &mut body,
+            "response_format",
+            json!({"type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema}}),
+        );
     } else if asked.wants_object() {
-        body["response_format"] = json!({"type": "json_object"});
+        set(&mut body, "response_format", json!({"type": "json_object"}));
     }
     (vec!["chat".into(), "completions".into()], body)
 }

@@ -61,6 +61,13 @@ pub(super) fn reply(protocol: Protocol, body: &Value) -> Option<Reply> {
     }
 }
 
+/// Sets a member of an object.
+pub(super) fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Value::Object(members) = object {
+        members.insert(name.to_owned(), value.into());
+    }
+}
+
 /// The count at a pointer, if the provider tells it.
 pub(super) fn count(body: &Value, pointer: &str) -> Option<u64> {
     body.pointer(pointer).and_then(Value::as_u64)

@@ -22,6 +22,7 @@ fn jq(id: &str, filter: &str) -> Value {
 }
 
 /// The step with further members.
+#[expect(clippy::needless_pass_by_value, reason = "its callers read better so")]
 fn with(mut step: Value, members: Value) -> Value {
     step.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     step

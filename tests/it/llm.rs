@@ -151,13 +151,12 @@ async fn each_refusal_has_its_code_and_none_tells_what_the_provider_said_or_wher
         other => panic!("{other}"),
     })
     .await;
-    let database = Database::sqlite();
     let changes = format!(
         "{}{}",
         model.declared("model", "context_tokens = 5000"),
         model.declared("away", "").replace(&model.url, "http://127.0.0.1:1/v1")
     );
-    let (server, key) = server(&database, &changes).await;
+    let (server, key) = server(&Database::sqlite(), &changes).await;
     let target = deploy(&server, &key, "refusals", json!({"retry": at_once(1)})).await;
     let long = "x".repeat(20_000);
     for (text, code) in [

@@ -52,6 +52,7 @@ pub fn chat_costing(text: &str, prompt: u64, completion: u64) -> Reply {
 }
 
 /// What OpenAI answers.
+#[expect(clippy::needless_pass_by_value, reason = "its callers read better so")]
 pub fn chat(text: impl ToString) -> Reply {
     chat_costing(&text.to_string(), 10, 5)
 }
@@ -170,7 +171,7 @@ async fn receive(
 async fn read(stream: &mut TcpStream) -> Option<Asked> {
     let mut bytes = Vec::new();
     loop {
-        let mut piece = [0; 65_536];
+        let mut piece = vec![0; 65_536];
         let count = stream.read(&mut piece).await.ok().filter(|count| *count > 0)?;
         bytes.extend_from_slice(&piece[..count]);
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
