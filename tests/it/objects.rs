@@ -146,7 +146,7 @@ async fn a_stored_connection_reaches_no_store_inside_unless_its_network_is_open(
 async fn the_identity_of_the_server_itself_opens_nothing() {
     let store = ObjectServer::start().await;
     let database = Database::sqlite();
-    let networks = ("MILLRACE_CONNECTIONS_API__ALLOWED_NETWORKS", "[\"127.0.0.0/8\"]");
+    let networks = ("MILLRACE_OUTBOUND__ALLOWED_NETWORKS", "[\"127.0.0.0/8\"]");
     let identity = [
         ("AWS_ACCESS_KEY_ID", "test-access-key"),
         ("AWS_SECRET_ACCESS_KEY", "test-secret-key-0d1f"),

@@ -346,7 +346,12 @@ on_each_database! {
         for row in [with_documents, without] {
             let mut row = row.into_active_model();
             // Columns that came later.
-            for column in [execution::Column::RerunOf, execution::Column::RerunFrom] {
+            let later = [
+                execution::Column::RerunOf,
+                execution::Column::RerunFrom,
+                execution::Column::Gathered,
+            ];
+            for column in later {
                 row.not_set(column);
             }
             execution::Entity::insert(row).exec(&db).await.unwrap();

@@ -162,7 +162,7 @@ on_each_database! {
 on_each_database! {
     async fn what_was_not_told_when_the_server_died_is_told_by_the_next_one(database) {
         let settings = [
-            ("MILLRACE_CONNECTIONS_API__ALLOWED_NETWORKS", "[\"127.0.0.0/8\"]"),
+            ("MILLRACE_OUTBOUND__ALLOWED_NETWORKS", "[\"127.0.0.0/8\"]"),
             ("MILLRACE_WEBHOOKS__MAX_PER_RECEIVER", "1"),
             ("MILLRACE_WEBHOOKS__TIMEOUT_SECONDS", "10"),
             ("MILLRACE_ENGINE__LEASE_SECONDS", "2"),
