@@ -32,6 +32,10 @@ pub const ORG: &str = "acme";
 /// Longest wait of any test for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long servers under test wait for their database, in milliseconds: a
+/// disk that many tests share can stall for seconds.
+const STORE_PATIENCE: u32 = 20_000;
+
 /// Runs a scenario once on SQLite and once on Postgres.
 macro_rules! on_each_database {
     ($(#[doc = $doc:literal])* async fn $name:ident($database:ident) $body:block) => {
@@ -99,7 +103,7 @@ impl Database {
     pub fn config(&self, changes: &str) -> Config {
         let base = json!({
             "server": {"port": 0, "admin_token": OPERATOR},
-            "database": {"url": self.url},
+            "database": {"url": self.url, "answer_timeout_ms": STORE_PATIENCE},
             "documents": {"folder": self.path("documents")},
             "secrets": {"key": SECRETS_KEY},
             "sandbox": {"program": env!("CARGO_BIN_EXE_millrace")},
@@ -214,6 +218,7 @@ impl Starting {
             .env("MILLRACE_SERVER__PORT", "0")
             .env("MILLRACE_SERVER__ADMIN_TOKEN", OPERATOR)
             .env("MILLRACE_DATABASE__URL", &database.url)
+            .env("MILLRACE_DATABASE__ANSWER_TIMEOUT_MS", STORE_PATIENCE.to_string())
             .env("MILLRACE_DOCUMENTS__FOLDER", database.path("documents"))
             .env("MILLRACE_SECRETS__KEY", SECRETS_KEY)
             .env("MILLRACE_LOG__LEVEL", "warn")
