@@ -40,6 +40,9 @@ schemathesis.openapi.format("cidr", strategies.sampled_from(["192.0.2.0/24", "12
 schemathesis.openapi.format("json", json_text.map(json.dumps))
 schemathesis.openapi.format("json-object", strategies.dictionaries(strategies.text(max_size=5), json_text).map(json.dumps))
 
+# A URL, which no schema describes in full; it is refused without a call.
+REFUSED_URL = "https://127.0.0.1/file"
+
 
 def call(method, path, body=None):
     data = None if body is None else json.dumps(body).encode()
@@ -84,19 +87,25 @@ def fill(case):
 
 
 def mend(case):
-    """What a schema cannot say: which workflow and connection there is, which time is to come, that there is something to do."""
+    """What a schema cannot say: which workflow and connection there is, which time is to come, what a URL is, that there is something to do."""
     body = case.body
     if isinstance(body.get("workflow"), str):
         body["workflow"] = WORKFLOW
     if "/api-deployment/" in case.operation.path:
         body.pop("deployment_type", None)
-        # It names a connection that must be there.
+        # They name connections that must be there.
         body.pop("webhook", None)
+        body.pop("source", None)
     if isinstance(body.get("expires_at"), str):
         body["expires_at"] = "2999-12-31T23:59:59Z"
     if case.method == "POST" and case.operation.path.startswith("/deployment/"):
         if not body.get("files") and not body.get("documents"):
             body["input_data"] = "{}" if case.media_type == FORM else {}
+        for document in body.get("documents") or []:
+            if isinstance(document, dict) and document.get("url") is not None:
+                document["url"] = REFUSED_URL
+        if body.get("presigned_urls"):
+            body["presigned_urls"] = [REFUSED_URL]
         if body.get("timeout", 0) > 2:
             body["timeout"] = 2
 
