@@ -32,7 +32,7 @@ pub const ORG: &str = "acme";
 /// Longest wait of any test for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long servers under test wait for their database, in milliseconds: a
+/// How long servers in this process wait for their database, in milliseconds: a
 /// disk that many tests share can stall for seconds.
 const STORE_PATIENCE: u32 = 20_000;
 
@@ -218,7 +218,6 @@ impl Starting {
             .env("MILLRACE_SERVER__PORT", "0")
             .env("MILLRACE_SERVER__ADMIN_TOKEN", OPERATOR)
             .env("MILLRACE_DATABASE__URL", &database.url)
-            .env("MILLRACE_DATABASE__ANSWER_TIMEOUT_MS", STORE_PATIENCE.to_string())
             .env("MILLRACE_DOCUMENTS__FOLDER", database.path("documents"))
             .env("MILLRACE_SECRETS__KEY", SECRETS_KEY)
             .env("MILLRACE_LOG__LEVEL", "warn")
